@@ -1,0 +1,6 @@
+"""`python -m arbitor` is the command `arbitor`."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,252 @@
+"""The ternary modules: TernaryLinear, TernaryEmbeddingTable, and the norm without parameters.
+
+Their whole state is integers in buffers (ARB-STATE-001). Forward and backward go through a backend by name; the update is
+driven from outside (`update.py`) in two steps, `prepare` and `apply`, so that a poisoned gradient anywhere is seen before any
+module has changed (ARB-RUN-005).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from arbitor.kernels import registry
+
+from .capture import WEIGHT_GRADIENT, EmbeddingCapture, EmbeddingFunction, LinearCapture, LinearFunction, anchor
+from .state import TernaryShape, check_state
+
+POISONED = 127
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """Settings of the update (section 6); gains are Q16 integers, 65536 is 1.0."""
+
+    rule: str = "scaled"
+    gain: int = 2 << 16
+    vote_max: int = 16
+    accum_threshold: int = 32
+    scale_gain: int = 0
+    e_accum_threshold: int = 32
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What one update of one module needs, and whether its gradient is poisoned (bool tensor [])."""
+
+    arguments: tuple[torch.Tensor, ...]
+    poisoned: torch.Tensor
+
+
+def initial_exponent(in_features: int) -> int:
+    """-r, r the largest integer with 3 * 4^r <= 4 * I (ARB-INIT-002)."""
+    r = 0
+    while 3 * 4 ** (r + 1) <= 4 * in_features:
+        r += 1
+    return -r
+
+
+def rms_norm(x: torch.Tensor) -> torch.Tensor:
+    """x / RMS(x) along the last axis, in float32; no gain, no bias."""
+    x = x.float()
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+class TernaryModule(nn.Module):
+    """State of one ternary matrix [rows, columns] and what its updates share."""
+
+    codes: torch.Tensor
+    t_accum: torch.Tensor
+    e: torch.Tensor
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        *,
+        seed: int = 0,
+        tensor_id: int = 0,
+        group_size: int = 128,
+        e_span: int = 4,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        e = initial_exponent(columns)
+        self.shape = TernaryShape(rows, columns, group_size, e - e_span // 2, e_span)
+        self.seed, self.tensor_id, self.updates = seed, tensor_id, 0
+        self.settings = UpdateRule()
+        self.frozen = False
+        self.label = type(self).__name__
+        self.captures: list[Any] = []
+        self._tokens_numbered = 0
+        self._backend_name = registry.choose(backend).backend.name
+        groups = (rows, self.shape.groups)
+        self.register_buffer("codes", self.backend.initialise(rows, columns, seed, tensor_id))
+        self.register_buffer("t_accum", torch.zeros(rows, columns, dtype=torch.int8))
+        self.register_buffer("e", torch.full(groups, e, dtype=torch.int8))
+
+    @property
+    def backend(self) -> registry.Backend:
+        """The backend of this module; kept by name, so the module can be copied and pickled."""
+        return registry.select(self._backend_name)
+
+    def stream(self, purpose: int) -> int:
+        """Stream of the random bits of this tensor (ARB-RNG-002)."""
+        return 16 * self.tensor_id + purpose
+
+    def number_tokens(self, count: int) -> int:
+        """Number of the next call's first token in this step (ARB-RNG-006)."""
+        first = self._tokens_numbered
+        self._tokens_numbered += count
+        return first
+
+    def clear_captures(self) -> None:
+        """Forget what backward left, and start numbering tokens again (ARB-RUN-006)."""
+        self.captures.clear()
+        self._tokens_numbered = 0
+
+    def prepare(self) -> Prepared:
+        """Quantise the captured gradients over all calls of the step; changes nothing."""
+        raise NotImplementedError
+
+    def apply_update(self, prepared: Prepared, gain: int | None, scale_gain: int | None) -> torch.Tensor:
+        """Update the state in place -> counts int64 [5]. None takes the module's own setting."""
+        s, shape = self.settings, self.shape
+        how = (
+            *(shape.e_base, shape.e_span, shape.group_size),
+            *(s.rule, s.gain if gain is None else gain, s.vote_max, s.accum_threshold),
+            *(s.scale_gain if scale_gain is None else scale_gain, s.e_accum_threshold),
+            *(self.seed, self.tensor_id, self.updates),
+        )
+        counts = self._operation()(*prepared.arguments, *self.state().values(), *how)
+        self.updates += 1
+        return counts
+
+    def _operation(self) -> Callable[..., torch.Tensor]:
+        raise NotImplementedError
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The state tensors by name, in the order of the update's arguments."""
+        return dict(self._buffers)  # type: ignore[arg-type]
+
+    def get_extra_state(self) -> torch.Tensor:
+        """The integers of the tensor as int64: e_base, e_span, group_size, tensor_id, updates, seed low, seed high."""
+        shape = self.shape
+        numbers = (shape.e_base, shape.e_span, shape.group_size, self.tensor_id, self.updates)
+        return torch.tensor([*numbers, self.seed & 0xFFFFFFFF, self.seed >> 32], dtype=torch.int64)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Take over what `get_extra_state` gave; extents stay this module's own."""
+        self.shape = self._shape_of(state)
+        _, _, _, self.tensor_id, self.updates, low, high = (int(value) for value in state)
+        self.seed = high << 32 | low
+
+    def _shape_of(self, numbers: torch.Tensor) -> TernaryShape:
+        if numbers.dtype != torch.int64 or numbers.shape != (7,):
+            raise ValueError(f"{self.label}: extra state must be int64 [7], got {numbers.dtype} {tuple(numbers.shape)}")
+        e_base, e_span, group_size = (int(value) for value in numbers[:3])
+        if not (-26 <= e_base <= 26 and 0 <= e_span <= 6 and 4 <= group_size <= 1024 and group_size % 4 == 0):
+            raise ValueError(f"{self.label}: e_base {e_base}, e_span {e_span}, group_size {group_size} are out of range")
+        return TernaryShape(self.shape.rows, self.shape.columns, group_size, e_base, e_span)
+
+    def check_incoming(self, tensors: dict[str, torch.Tensor], prefix: str) -> None:
+        """Refuse what `load_state_dict` is about to bring, before anything is changed (ARB-STATE-006)."""
+        numbers = tensors.get(prefix + "_extra_state")
+        shape = self.shape if numbers is None else self._shape_of(numbers)
+        found = {name: tensors[prefix + name] for name in self._buffers if prefix + name in tensors}
+        check_state(prefix.rstrip(".") or self.label, found, shape)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        self.check_incoming(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> TernaryModule:
+        """Devices may change, dtypes never do (ARB-STATE-007); captures belong to the old device and go."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is not None and new is not None and new.dtype != old.dtype:
+                self._buffers[name] = old.to(new.device)
+        self.clear_captures()
+        return self
+
+    def extra_repr(self) -> str:
+        shape = self.shape
+        return (
+            f"{shape.rows} x {shape.columns}, group_size={shape.group_size}, tensor_id={self.tensor_id}, "
+            f"backend={self._backend_name}"
+        )
+
+
+class TernaryLinear(TernaryModule):
+    """y = x W^T with ternary W [O, I]: int8 activations, int32 sums, no bias.
+
+    Input float [..., I], output float32 [..., O]. Any float dtype is taken as float32 first.
+    """
+
+    e_accum: torch.Tensor
+
+    def __init__(self, in_features: int, out_features: int, **options: Any) -> None:
+        super().__init__(out_features, in_features, **options)
+        self.register_buffer("e_accum", torch.zeros(out_features, self.shape.groups, dtype=torch.int8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., I] -> y float32 [..., O]. Raises ValueError if the last axis is not I."""
+        if x.shape[-1] != self.shape.columns:
+            raise ValueError(f"{self.label}: last axis of x must be {self.shape.columns}, got {tuple(x.shape)}")
+        flat = x.reshape(-1, x.shape[-1]).float().contiguous()
+        y: torch.Tensor = LinearFunction.apply(flat, anchor(x.device), self)  # type: ignore[no-untyped-call]
+        return y.unflatten(0, x.shape[:-1])
+
+    def prepare(self) -> Prepared:
+        """Quantise the output gradients column by column over all captures (ARB-LIN-005, ARB-RUN-003)."""
+        captures: Sequence[LinearCapture] = sorted(self.captures, key=lambda capture: capture.first_row)
+        q_x, e_x, dy = (_join([getattr(c, name) for c in captures]) for name in ("q_x", "e_x", "dy"))
+        q_g, e_g = self.backend.quantise_columns(
+            dy, e_x, self.seed, self.updates, self.stream(WEIGHT_GRADIENT), 0
+        )
+        return Prepared((q_g, q_x), (e_g == POISONED).any())
+
+    def _operation(self) -> Callable[..., torch.Tensor]:
+        operation: Callable[..., torch.Tensor] = self.backend.linear_update
+        return operation
+
+
+class TernaryEmbeddingTable(TernaryModule):
+    """Ternary rows by token. Input int64 [...], output float32 [..., D] (section 7)."""
+
+    corr_accum: torch.Tensor
+    step_counter: torch.Tensor
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, **options: Any) -> None:
+        super().__init__(num_embeddings, embedding_dim, **options)
+        groups = (num_embeddings, self.shape.groups)
+        self.register_buffer("corr_accum", torch.zeros(groups, dtype=torch.int16))
+        self.register_buffer("step_counter", torch.zeros(num_embeddings, dtype=torch.int32))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """tokens int64 [...] -> y float32 [..., D]. Raises ValueError for a token outside the table."""
+        y: torch.Tensor = EmbeddingFunction.apply(tokens.reshape(-1), anchor(tokens.device), self)  # type: ignore[no-untyped-call]
+        return y.unflatten(0, tokens.shape)
+
+    def prepare(self) -> Prepared:
+        """Quantise the row gradients of the whole step with one exponent (ARB-EMB-002)."""
+        captures: Sequence[EmbeddingCapture] = sorted(self.captures, key=lambda capture: capture.first_row)
+        tokens, dy = _join([c.tokens for c in captures]), _join([c.dy for c in captures])
+        q, e = self.backend.quantise_stochastic(
+            dy.view(1, -1), self.seed, self.updates, self.stream(WEIGHT_GRADIENT), 0
+        )
+        return Prepared((tokens, q.view_as(dy)), (e == POISONED).any())
+
+    def _operation(self) -> Callable[..., torch.Tensor]:
+        operation: Callable[..., torch.Tensor] = self.backend.embedding_update
+        return operation
+
+
+def _join(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,0 +1,46 @@
+"""Settings and runtime state of a whole model (ARB-RUN-009, ARB-RUN-010)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from arbitor.kernels.operations import RULES, SCALAR_RANGES
+
+from .components import UpdateRule
+from .update import ternary_modules
+
+
+def configure_ternary_training(
+    model: nn.Module, accum_threshold: int = 32, e_accum_threshold: int = 32, **settings: Any
+) -> int:
+    """Set both thresholds, and any other field of UpdateRule, on every ternary module; gives back accum_threshold.
+
+    Raises ValueError or TypeError for a setting out of range before any module is touched.
+    """
+    settings = {"accum_threshold": accum_threshold, "e_accum_threshold": e_accum_threshold, **settings}
+    for name, value in settings.items():
+        if name not in UpdateRule.__dataclass_fields__:
+            raise TypeError(f"unknown setting {name!r}; known: {', '.join(UpdateRule.__dataclass_fields__)}")
+        if name == "rule":
+            if value not in RULES:
+                raise ValueError(f"rule must be one of {', '.join(RULES)}, got {value!r}")
+            continue
+        lowest, highest = SCALAR_RANGES[name]
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+        if not lowest <= value <= highest:
+            raise ValueError(f"{name} must be in {lowest}..{highest}, got {value}")
+    for module in ternary_modules(model).values():
+        module.settings = replace(module.settings, **settings)
+    return accum_threshold
+
+
+def reset_runtime_state(model: nn.Module) -> None:
+    """Clear KV caches and window state of every module that has some."""
+    for module in model.modules():
+        reset = getattr(module, "reset_runtime_state", None)
+        if callable(reset) and module is not model:
+            reset()

@@ -1,0 +1,73 @@
+"""Legality of ternary state, checked where it enters (ARB-STATE-003, -004, -006)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from arbitor.kernels import registry
+
+DTYPE_NAMES = {
+    torch.uint8: "uint8",
+    torch.int8: "int8",
+    torch.int16: "int16",
+    torch.int32: "int32",
+    torch.int64: "int64",
+}
+
+
+@dataclass(frozen=True)
+class TernaryShape:
+    """What fixes the extents of one ternary matrix [rows, columns] and the band of its exponents."""
+
+    rows: int
+    columns: int
+    group_size: int
+    e_base: int
+    e_span: int
+
+    @property
+    def groups(self) -> int:
+        """Groups a row, the last one may be short."""
+        return -(-self.columns // self.group_size)
+
+
+def _ranges(shape: TernaryShape) -> dict[str, tuple[torch.dtype, tuple[int, ...], int, int]]:
+    """name -> dtype, shape, lowest, highest; codes are checked by unpacking."""
+    groups = (shape.rows, shape.groups)
+    return {
+        "codes": (torch.uint8, (shape.rows, -(-shape.columns // 4)), 0, 255),
+        "t_accum": (torch.int8, (shape.rows, shape.columns), -127, 127),
+        "e": (torch.int8, groups, shape.e_base, shape.e_base + shape.e_span),
+        "e_accum": (torch.int8, groups, -127, 127),
+        "corr_accum": (torch.int16, groups, -32767, 32767),
+        "step_counter": (torch.int32, (shape.rows,), 0, 2**31 - 1),
+    }
+
+
+def check_state(owner: str, tensors: Mapping[str, torch.Tensor], shape: TernaryShape) -> None:
+    """Refuse illegal state tensors of the module `owner` before anything is changed.
+
+    Raises TypeError for a dtype, ValueError for a shape, a value out of range, code 3 or illegal padding.
+    """
+    ranges = _ranges(shape)
+    for name, tensor in tensors.items():
+        dtype, extents, lowest, highest = ranges[name]
+        if tensor.dtype != dtype:
+            found = DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
+            raise TypeError(f"{owner}.{name} must be {DTYPE_NAMES[dtype]}, got {found}")
+        if tuple(tensor.shape) != extents:
+            raise ValueError(f"{owner}.{name} must have shape {extents}, got {tuple(tensor.shape)}")
+        illegal = ((tensor < lowest) | (tensor > highest)).nonzero()
+        if len(illegal):
+            place = illegal[0].tolist()
+            raise ValueError(
+                f"{owner}.{name}{place} = {tensor[tuple(place)].item()}, expected {lowest}..{highest}"
+            )
+    if "codes" in tensors:
+        try:
+            registry.select("torch").unpack(tensors["codes"], columns=shape.columns)
+        except ValueError as error:
+            raise ValueError(f"{owner}.{error}") from None

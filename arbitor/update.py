@@ -1,0 +1,120 @@
+"""One update of every ternary module from what backward captured (section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from .components import TernaryModule
+
+COUNTS = ("votes", "fires", "flips", "scale_votes", "exponents_moved")
+Components = Mapping[str, torch.Tensor] | Iterable[torch.Tensor] | torch.Tensor
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What an update did (ARB-RUN-007). Counts stay on the device until they are read."""
+
+    counts_of: dict[str, torch.Tensor] = field(default_factory=dict)
+    skipped: str | None = None
+
+    @property
+    def modules_updated(self) -> int:
+        """Number of modules that had captures and were updated."""
+        return len(self.counts_of)
+
+    def totals(self) -> dict[str, int]:
+        """votes, fires, flips (trits changed), scale_votes, exponents_moved over all modules."""
+        if not self.counts_of:
+            return dict.fromkeys(COUNTS, 0)
+        total = torch.stack(list(self.counts_of.values())).sum(0).tolist()
+        return dict(zip(COUNTS, total, strict=True))
+
+    def __str__(self) -> str:
+        if self.skipped is not None:
+            return f"update skipped: {self.skipped}"
+        return f"{self.modules_updated} modules updated; " + ", ".join(f"{k} {v}" for k, v in self.totals().items())
+
+
+def ternary_modules(model: nn.Module) -> dict[str, TernaryModule]:
+    """The ternary modules of a model by name, in registration order; their labels become these names."""
+    found = {name: module for name, module in model.named_modules() if isinstance(module, TernaryModule)}
+    for name, module in found.items():
+        module.label = name or type(module).__name__
+    return found
+
+
+def update_memory(
+    model: nn.Module,
+    loss_components: Components | None = None,
+    loss_signal: torch.Tensor | float | None = None,
+    *,
+    gain: int | None = None,
+    scale_gain: int | None = None,
+) -> UpdateReport:
+    """Update every ternary module that has captures, or none of them.
+
+    `loss_components`: scalar tensors by name, a list of them, or one. They are summed and sent backward once if no gradient
+    has been captured yet; else only looked at. `loss_signal`: a detached scalar that must be finite for the update to happen.
+    `gain`, `scale_gain`: Q16 integers from the schedule; None takes each module's own. Raises RuntimeError when there
+    is nothing to update from. Captures are cleared whatever happens (ARB-RUN-006).
+    """
+    modules = ternary_modules(model)
+    try:
+        named = _named(loss_components)
+        signals = {name: value.detach() for name, value in named.items()}
+        if loss_signal is not None:
+            signals["loss_signal"] = torch.as_tensor(loss_signal).detach()
+        for name, value in signals.items():
+            if not bool(torch.isfinite(value).all()):
+                return UpdateReport(skipped=f"{name} is not finite ({value.flatten()[0].item()})")
+        if not any(module.captures for module in modules.values()):
+            _backward_once(list(named.values()))
+        captured = {name: module for name, module in modules.items() if module.captures}
+        if not captured:
+            raise RuntimeError("backward reached no ternary module: was the forward run under torch.no_grad()?")
+        return _update_captured(captured, gain, scale_gain)
+    finally:
+        for module in modules.values():
+            module.clear_captures()
+
+
+def _named(components: Components | None) -> dict[str, torch.Tensor]:
+    if components is None:
+        return {}
+    if isinstance(components, torch.Tensor):
+        return {"loss": components}
+    if isinstance(components, Mapping):
+        return dict(components)
+    return {f"loss_components[{index}]": value for index, value in enumerate(components)}
+
+
+def _backward_once(components: list[torch.Tensor]) -> None:
+    if not components:
+        raise RuntimeError(
+            "nothing to update from: no gradient has been captured and no loss_components were given; "
+            "call loss.backward() first, or pass loss_components"
+        )
+    total: Any = sum(component.sum() for component in components)
+    if not total.requires_grad:
+        raise RuntimeError("loss_components do not depend on any ternary module: they have no graph")
+    total.backward()
+
+
+def _update_captured(
+    captured: dict[str, TernaryModule], gain: int | None, scale_gain: int | None
+) -> UpdateReport:
+    prepared = {name: module.prepare() for name, module in captured.items()}
+    poisoned = torch.stack([p.poisoned for p in prepared.values()]).tolist()
+    if any(poisoned):
+        return UpdateReport(skipped=f"gradient of {list(prepared)[poisoned.index(True)]} is not finite")
+    counts = {
+        name: module.apply_update(prepared[name], gain, scale_gain)
+        for name, module in captured.items()
+        if not module.frozen
+    }
+    return UpdateReport(counts)

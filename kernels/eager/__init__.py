@@ -1,0 +1,45 @@
+"""The `torch` backend: the specification in plain torch integers, exact on CPU and on CUDA.
+
+It is the backend that works everywhere and the second opinion for the kernels in Triton and TileLang; it is written to
+be right and reasonably fast, not to be fused. (The folder is not called `torch`, which would shadow torch.)
+"""
+
+from .embedding_forward import embedding_forward
+from .embedding_gradient import embedding_gradient
+from .embedding_update import embedding_update
+from .initialise import initialise
+from .input_gradient import input_gradient
+from .linear_forward import linear_forward
+from .linear_update import linear_update
+from .pack import pack
+from .pack_dense import pack_dense
+from .philox import philox
+from .quantise_columns import quantise_columns
+from .quantise_nearest import quantise_nearest
+from .quantise_stochastic import quantise_stochastic
+from .ternary_update import ternary_update
+from .unpack import unpack
+from .unpack_dense import unpack_dense
+from .weight_gradient import weight_gradient
+
+ARRAYS = "torch"
+
+__all__ = [
+    "embedding_forward",
+    "embedding_gradient",
+    "embedding_update",
+    "initialise",
+    "input_gradient",
+    "linear_forward",
+    "linear_update",
+    "pack",
+    "pack_dense",
+    "philox",
+    "quantise_columns",
+    "quantise_nearest",
+    "quantise_stochastic",
+    "ternary_update",
+    "unpack",
+    "unpack_dense",
+    "weight_gradient",
+]

@@ -1,0 +1,14 @@
+"""Words of the counter-based generator, as an operation of their own (ARB-RNG-001, -002)."""
+
+from __future__ import annotations
+
+import torch
+
+from .random_bits import random_words
+
+
+def philox(
+    first: int, count: int, seed: int, step: int, stream: int, device: str | torch.device = "cpu"
+) -> torch.Tensor:
+    """word(first) ... word(first + count - 1), int64 [count]."""
+    return random_words(first, count, seed, step, stream, device)

@@ -1,0 +1,170 @@
+"""The table of operations: what every backend provides, under which name, on which arrays.
+
+A backend is any module that has these functions (docs/SPEC.md section 11). The table is the only place that knows their
+dtypes and shapes; the host-side checks, the adapters for NumPy and list backends, the conformance suite and `arbitor doctor`
+all read it.
+
+A shape is a string of extents: a letter is bound by the first array (or integer argument) that shows it, `I/4` is
+ceil(I/4), and a number is itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array argument or result: its name, dtype, symbolic shape, and whether the operation writes it in place."""
+
+    name: str
+    dtype: str
+    shape: str
+    in_place: bool = False
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: arrays first, then integers (and the rule's name), in the order of the call."""
+
+    name: str
+    arrays: tuple[Array, ...]
+    scalars: tuple[str, ...]
+    results: tuple[Array, ...]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Names of all arguments in call order."""
+        return (*(array.name for array in self.arrays), *self.scalars)
+
+
+# name: (lowest, highest) of each integer argument, both allowed (ARB-STATE-005, ARB-VOTE-004, ARB-FIRE-003, ARB-SCALE-003)
+SCALAR_RANGES: dict[str, tuple[int, int]] = {
+    "columns": (1, 2**31 - 1),
+    "rows": (1, 2**31 - 1),
+    "out_features": (1, 2**31 - 1),
+    "in_features": (1, 2**31 - 1),
+    "first": (0, 2**62),
+    "count": (0, 2**40),
+    "first_row": (0, 131_071),
+    "seed": (0, 2**64 - 1),
+    "step": (0, 2**32 - 1),
+    "stream": (0, 2**32 - 1),
+    "tensor_id": (0, 2**28 - 1),
+    "e_base": (-26, 26),
+    "e_span": (0, 6),
+    "group_size": (4, 1024),
+    "gain": (0, 2**24),
+    "vote_max": (1, 127),
+    "accum_threshold": (1, 127),
+    "scale_gain": (0, 2**20),
+    "e_accum_threshold": (1, 127),
+}
+RULES = ("scaled", "sign")
+MAX_TOKENS = 131_071
+INT32_MAX = 2**31 - 1
+
+# integer arguments that bind a letter of the shapes
+EXTENT_OF = {"columns": "C", "rows": "V", "in_features": "I", "group_size": "g"}
+
+_HOW = (
+    "e_base e_span group_size rule gain vote_max accum_threshold scale_gain e_accum_threshold seed tensor_id step"
+).split()
+_STATE = (
+    Array("codes", "uint8", "O I/4", True),
+    Array("t_accum", "int8", "O I", True),
+    Array("e", "int8", "O I/g", True),
+    Array("e_accum", "int8", "O I/g", True),
+)
+_COUNTS = (Array("counts", "int64", "5"),)
+_QUANTISED = (Array("q", "int8", "R C"), Array("exponents", "int8", "R"))
+
+
+def _operation(name: str, arrays: tuple[Array, ...], scalars: str, results: tuple[Array, ...]) -> Operation:
+    return Operation(name, arrays, tuple(scalars.split()), results)
+
+
+_TABLE = (
+    _operation("pack", (Array("trits", "int8", "R C"),), "", (Array("codes", "uint8", "R C/4"),)),
+    _operation("unpack", (Array("codes", "uint8", "R C/4"),), "columns", (Array("trits", "int8", "R C"),)),
+    _operation("pack_dense", (Array("trits", "int8", "R C"),), "", (Array("dense", "uint8", "R C/5"),)),
+    _operation(
+        "unpack_dense", (Array("dense", "uint8", "R C/5"),), "columns", (Array("trits", "int8", "R C"),)
+    ),
+    _operation("philox", (), "first count seed step stream", (Array("words", "int64", "count"),)),
+    _operation(
+        "initialise", (), "out_features in_features seed tensor_id", (Array("codes", "uint8", "O I/4"),)
+    ),
+    _operation("quantise_nearest", (Array("x", "float32", "R C"),), "", _QUANTISED),
+    _operation(
+        "quantise_stochastic", (Array("x", "float32", "R C"),), "seed step stream first_row", _QUANTISED
+    ),
+    _operation(
+        "quantise_columns",
+        (Array("dy", "float32", "T O"), Array("e_x", "int8", "T")),
+        "seed step stream first_row",
+        (Array("q", "int8", "T O"), Array("exponents", "int8", "O")),
+    ),
+    _operation(
+        "linear_forward",
+        (
+            Array("q_x", "int8", "T I"),
+            Array("e_x", "int8", "T"),
+            Array("codes", "uint8", "O I/4"),
+            Array("e", "int8", "O I/g"),
+        ),
+        "e_base e_span group_size",
+        (Array("y", "float32", "T O"),),
+    ),
+    _operation(
+        "input_gradient",
+        (
+            Array("q_d", "int8", "T O"),
+            Array("e_d", "int8", "T"),
+            Array("codes", "uint8", "O I/4"),
+            Array("e", "int8", "O I/g"),
+        ),
+        "e_base e_span group_size in_features",
+        (Array("dx", "float32", "T I"),),
+    ),
+    _operation(
+        "weight_gradient",
+        (Array("q_g", "int8", "T O"), Array("q_x", "int8", "T I")),
+        "",
+        (Array("gradient", "int32", "O I"),),
+    ),
+    Operation("ternary_update", (Array("gradient", "int32", "O I"), *_STATE), tuple(_HOW), _COUNTS),
+    Operation(
+        "linear_update",
+        (Array("q_g", "int8", "T O"), Array("q_x", "int8", "T I"), *_STATE),
+        tuple(_HOW),
+        _COUNTS,
+    ),
+    _operation(
+        "embedding_forward",
+        (Array("tokens", "int64", "T"), Array("codes", "uint8", "V C/4"), Array("e", "int8", "V C/g")),
+        "group_size columns",
+        (Array("y", "float32", "T C"),),
+    ),
+    _operation(
+        "embedding_gradient",
+        (Array("tokens", "int64", "T"), Array("q", "int8", "T C")),
+        "rows",
+        (Array("gradient", "int32", "V C"),),
+    ),
+    Operation(
+        "embedding_update",
+        (
+            Array("tokens", "int64", "T"),
+            Array("q", "int8", "T C"),
+            Array("codes", "uint8", "V C/4", True),
+            Array("t_accum", "int8", "V C", True),
+            Array("e", "int8", "V C/g", True),
+            Array("corr_accum", "int16", "V C/g", True),
+            Array("step_counter", "int32", "V", True),
+        ),
+        tuple(_HOW),
+        _COUNTS,
+    ),
+)
+OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _TABLE}

@@ -1,0 +1,151 @@
+"""Backends by name: which there are, which one works here, and why the others do not.
+
+A backend is a module path in a table, loaded when it is asked for. So the NumPy reference runs as a backend without
+this package importing it, and so does a stranger's module: `select("their.module")`.
+
+A module provides the functions of `operations.OPERATIONS` and two optional names: `ARRAYS`, what its arrays are
+("torch" by default, "numpy", or "lists" of integers with float32 as bit patterns), and `why_not()`, a reason why it
+cannot run on this machine, or None.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from .adapters import ADAPTERS
+from .checks import check_call
+from .operations import OPERATIONS, Operation
+
+ENVIRONMENT_VARIABLE = "ARB_TERNARY_BACKEND"
+
+# name: module path, from the best to the slowest; `auto` takes the first that works and is meant for speed
+BACKENDS: dict[str, str] = {
+    "torch": "arbitor.kernels.eager",
+    "reference": "arbitor.reference",
+}
+
+
+class BackendUnavailable(RuntimeError):
+    """A backend that was asked for by name cannot run here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The backend that was chosen, and the reason in words."""
+
+    backend: Backend
+    reason: str
+
+
+class Backend:
+    """The operations of one module behind the host-side checks, as attributes: `backend.linear_forward(...)`.
+
+    Arguments may be given by position or by name; tensors are torch tensors whatever the module works on. Operations
+    without an array argument take `device`.
+    """
+
+    def __init__(self, name: str, module: ModuleType) -> None:
+        self.name = name
+        self.module = module
+        self.arrays: str = getattr(module, "ARRAYS", "torch")
+        if self.arrays not in ADAPTERS:
+            raise BackendUnavailable(
+                f"backend {name!r}: ARRAYS must be one of {', '.join(ADAPTERS)}, got {self.arrays!r}"
+            )
+        missing = [operation for operation in OPERATIONS if not hasattr(module, operation)]
+        if missing:
+            raise BackendUnavailable(f"backend {name!r} ({module.__name__}) lacks {', '.join(missing)}")
+        for operation in OPERATIONS.values():
+            setattr(self, operation.name, self._checked(operation))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"backend {self.name!r} has no operation {name!r}; there are {', '.join(OPERATIONS)}")
+
+    def __repr__(self) -> str:
+        return f"Backend({self.name!r}, {self.module.__name__})"
+
+    def _checked(self, operation: Operation) -> Callable[..., Any]:
+        adapt = ADAPTERS[self.arrays]
+        function: Callable[..., Any] = getattr(self.module, operation.name)
+
+        def call(*positional: Any, device: str | torch.device = "cpu", **named: Any) -> Any:
+            values = _bind(operation, positional, named)
+            check_call(operation, values)
+            return adapt(operation, function, values, device)
+
+        call.__name__ = operation.name
+        call.__doc__ = function.__doc__
+        return call
+
+
+def _bind(operation: Operation, positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = dict(zip(operation.arguments, positional, strict=False))
+    values.update(named)
+    if len(values) != len(positional) + len(named) or set(values) != set(operation.arguments):
+        raise TypeError(
+            f"{operation.name} takes ({', '.join(operation.arguments)}), "
+            f"got {len(positional)} by position and {sorted(named)} by name"
+        )
+    return values
+
+
+def why_not(name: str) -> str | None:
+    """Reason why backend `name` cannot run here, or None if it can.
+
+    Only a missing third-party package counts as a reason; any other error in a backend is raised as it is.
+    """
+    try:
+        module = importlib.import_module(_module_path(name))
+    except ModuleNotFoundError as error:
+        return f"no module named {error.name!r}"
+    reason: Callable[[], str | None] | None = getattr(module, "why_not", None)
+    return reason() if reason is not None else None
+
+
+def _module_path(name: str) -> str:
+    if name in BACKENDS:
+        return BACKENDS[name]
+    if "." in name:
+        return name
+    raise ValueError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}, or a module path with a dot")
+
+
+_loaded: dict[str, Backend] = {}
+
+
+def select(name: str) -> Backend:
+    """The backend of that name or module path. It works or raises (ARB-RUN-011); it never falls back.
+
+    Raises ValueError for an unknown name and BackendUnavailable with the reason if it cannot run here.
+    """
+    if name == "auto":
+        return choose("auto").backend
+    if name not in _loaded:
+        path = _module_path(name)
+        reason = why_not(name)
+        if reason is not None:
+            raise BackendUnavailable(f"backend {name!r} cannot run here: {reason}")
+        _loaded[name] = Backend(name, importlib.import_module(path))
+    return _loaded[name]
+
+
+def choose(name: str | None = None) -> Choice:
+    """Resolve a backend and say why: `name`, else the environment variable ARB_TERNARY_BACKEND, else auto."""
+    asked = name or os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
+    if asked != "auto":
+        source = "asked for" if name else f"{ENVIRONMENT_VARIABLE}={asked}"
+        return Choice(select(asked), source)
+    passed: list[str] = []
+    for candidate in BACKENDS:
+        reason = why_not(candidate)
+        if reason is None:
+            return Choice(select(candidate), "; ".join([f"auto: the fastest that works here is {candidate}", *passed]))
+        passed.append(f"{candidate}: {reason}")
+    raise BackendUnavailable("no backend works here: " + "; ".join(passed))

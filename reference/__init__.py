@@ -1,0 +1,46 @@
+"""The specification in NumPy integers: what every other backend is compared with.
+
+It is written to be read next to docs/SPEC.md and to be right, not to be fast. It imports NumPy and the
+standard library and shares no line with any other implementation here.
+"""
+
+from .embedding_forward import embedding_forward
+from .embedding_gradient import embedding_gradient
+from .embedding_update import embedding_update
+from .initialise import initialise
+from .input_gradient import input_gradient
+from .linear_forward import linear_forward
+from .linear_update import linear_update
+from .pack import pack
+from .pack_dense import pack_dense
+from .philox import philox
+from .quantise_columns import quantise_columns
+from .quantise_nearest import quantise_nearest
+from .quantise_stochastic import quantise_stochastic
+from .ternary_update import ternary_update
+from .unpack import unpack
+from .unpack_dense import unpack_dense
+from .weight_gradient import weight_gradient
+
+ARRAYS = "numpy"
+
+__all__ = [
+    "ARRAYS",
+    "embedding_forward",
+    "embedding_gradient",
+    "embedding_update",
+    "initialise",
+    "input_gradient",
+    "linear_forward",
+    "linear_update",
+    "pack",
+    "pack_dense",
+    "philox",
+    "quantise_columns",
+    "quantise_nearest",
+    "quantise_stochastic",
+    "ternary_update",
+    "unpack",
+    "unpack_dense",
+    "weight_gradient",
+]

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# mypy --strict in the layout of the wheel: a type checker does not see that arbitor/__init__.py makes kernels/ and its
+# neighbours parts of `arbitor`, so a copy has them there. mypy is the one on PATH; arguments go to it.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+
+cp -Rp "$root/arbitor" "$tree/arbitor"
+cp -Rp "$root/kernels" "$root/reference" "$root/conformance" "$tree/arbitor"
+tar -C "$root" --exclude=training/data -cf - training | tar -C "$tree" -xf -
+
+cd "$tree"
+mypy --strict --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" "$@" -p arbitor -p training |
+  sed -E 's#^arbitor/(kernels|reference|conformance)/#\1/#'
