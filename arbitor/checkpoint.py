@@ -59,7 +59,7 @@ def state_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach()
         digest.update(name.encode() + b"\0" + str(tensor.dtype).removeprefix("torch.").encode() + b"\0")
-        for extent in tensor.shape:
+        for extent in (tensor.dim(), *tensor.shape):
             digest.update(extent.to_bytes(8, "little"))
         elements = tensor.cpu().contiguous().reshape(-1).view(_CARRIERS[tensor.element_size()]).numpy()
         digest.update(elements.astype(elements.dtype.newbyteorder("<"), copy=False).tobytes())

@@ -74,10 +74,10 @@ def test_initial_codes() -> None:
 
 def test_state_hash() -> None:
     """ARB-STATE-008."""
-    arrays = {"b": np.array([[1, -2]], np.int16), "a": np.array([7], np.uint8)}
+    arrays: dict[str, np.ndarray] = {"b": np.array([[1, -2]], np.int16), "a": np.array([7], np.uint8)}
     message = (
-        b"a\0uint8\0" + b"\1" + bytes(7) + b"\7"
-        + b"b\0int16\0" + b"\1" + bytes(7) + b"\2" + bytes(7) + b"\x01\x00\xfe\xff"
+        b"a\0uint8\0" + b"\1" + bytes(7) + b"\1" + bytes(7) + b"\7"
+        + b"b\0int16\0" + b"\2" + bytes(7) + b"\1" + bytes(7) + b"\2" + bytes(7) + b"\x01\x00\xfe\xff"
     )  # fmt: skip
     assert state_hash(arrays) == hashlib.sha256(message).hexdigest()
     assert state_hash({"b": arrays["b"].astype(">i2"), "a": arrays["a"]}) == state_hash(arrays)

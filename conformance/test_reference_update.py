@@ -27,7 +27,7 @@ def how(**changes: Any) -> dict[str, Any]:
     return HOW_VALUES | changes
 
 
-def matrix(rows: int, columns: int, seed: int = 1) -> dict[str, np.ndarray]:
+def matrix(rows: int, columns: int, seed: int = 1) -> dict[str, Any]:
     """A random state within the bounds of `how`."""
     rng = np.random.default_rng(seed)
     groups = -(-columns // HOW_VALUES["group_size"])
@@ -213,7 +213,8 @@ def test_bad_state_is_refused_before_a_change(name: str, change: Any, message: s
     assert state_hash(state) == before
 
 
-def table(rows: int, columns: int) -> dict[str, np.ndarray]:
+def table(rows: int, columns: int) -> dict[str, Any]:
+    """A random table within the bounds of `how`, one counter at its end."""
     state = matrix(rows, columns)
     state["corr_accum"] = state.pop("e_accum").astype(np.int16) * np.int16(258)
     state["step_counter"] = np.arange(rows, dtype=np.int32)
@@ -261,7 +262,7 @@ def test_microbatches_are_one_step() -> None:
     """ARB-RNG-006, ARB-RUN-003, ARB-RUN-005: cutting the tokens into microbatches changes nothing."""
     rng = np.random.default_rng(6)
     x, dy = (rng.standard_normal((9, n), dtype=np.float32) for n in (21, 6))
-    results = []
+    results: list[tuple[Any, ...]] = []
     for cuts in ([], [2, 5]):
         state = step.State(**matrix(6, 21))
         y, dx, counts = step.linear_step(np.split(x, cuts), np.split(dy, cuts), state, limits.How(**how()))
@@ -269,7 +270,7 @@ def test_microbatches_are_one_step() -> None:
         assert counts[0] > 0
         results.append((np.concatenate(y), np.concatenate(dx), counts, state_hash(vars(state))))
     one, two = results
-    assert all((a == b).all() for a, b in zip(one[:3], two[:3], strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(one[:3], two[:3], strict=True))
     assert one[3] == two[3]
 
     dy[3, 3] = np.inf

@@ -24,7 +24,7 @@ def state_hash(arrays: Mapping[str, Array]) -> str:
             raise TypeError(f"{name} is {found}, expected an array of {', '.join(DTYPES)}")
         digest.update(name.encode("utf-8") + b"\0")
         digest.update(array.dtype.name.encode("ascii") + b"\0")
-        for extent in array.shape:
+        for extent in (array.ndim, *array.shape):
             digest.update(extent.to_bytes(8, "little"))
         digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes(order="C"))
     return digest.hexdigest()

@@ -123,6 +123,16 @@ def draw_batch(data: Bytes, batch: int, context: int, seed: int, step: int) -> t
     return _windows(data, (words % np.uint64(places)).astype(np.int64), context)
 
 
+def next_batch(data: Bytes, batch: int, context: int, seed: int, step: int) -> tuple[Tokens, Tokens]:
+    """Consecutive windows: row b reads on from its own start, so KV state may be kept between batches.
+
+    Inputs and targets as in `draw_batch`; `seed` turns the rows' starts around the data.
+    """
+    places = _places(data, batch, context)
+    starts = np.arange(batch, dtype=np.int64) * (places // batch) + seed % places
+    return _windows(data, (starts + step * context) % places, context)
+
+
 def valid_batches(data: Bytes, batch: int, context: int, count: int) -> list[tuple[Tokens, Tokens]]:
     """``count`` batches of evenly spaced windows, the first at the start of ``data`` and the last at its end.
 

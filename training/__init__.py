@@ -1,0 +1,1 @@
+"""Trainers: run from the root of a checkout, never shipped."""

@@ -1,0 +1,156 @@
+"""What learns: ARBModel with its integer update, a control with frozen trits, or a float twin with AdamW.
+
+A learner owns a model and knows how to make one update from a loss and how to give and take its state. The loop does not know
+which one it drives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from arbitor.main import ARBConfig, ARBModel
+from arbitor.schedule import scheduled_gain
+from arbitor.update import ternary_modules
+
+from .baselines import BaselineParts
+from .options import Q16, Options
+from .ternary_runtime import configure_ternary_training
+
+WARMUP = 40  # updates, of a baseline's learning rate
+
+
+class Learner(Protocol):
+    """A model and its update."""
+
+    model: ARBModel
+    name: str
+
+    def update(self, loss: torch.Tensor, done: int, total: int) -> dict[str, int | str]:
+        """One update from a scalar loss; `done` of `total` updates are behind. Gives counts, and "skipped" if it was."""
+        ...
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All state by name, for a checkpoint."""
+        ...
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take over what `state` gave."""
+        ...
+
+    def columns(self) -> dict[str, int]:
+        """Logical columns of every tensor of packed codes."""
+        ...
+
+
+def model_config(options: Options) -> ARBConfig:
+    """Shape of the model that the flags ask for."""
+    window = options.window
+    if options.preserve_state and window is None:
+        window = options.ctx
+    return ARBConfig(options.d_model, options.layers, options.heads, window=window, seed=options.seed)
+
+
+def make_learner(options: Options, device: torch.device) -> Learner:
+    """The learner that the flags ask for, on `device`."""
+    if options.baseline:
+        return FloatLearner(options, device)
+    return TernaryLearner(options, device)
+
+
+class TernaryLearner:
+    """ARBModel: one integer update a microbatch (ARB-RUN-008), gains on the schedule of section 8."""
+
+    def __init__(self, options: Options, device: torch.device) -> None:
+        self.model = ARBModel(model_config(options), backend=options.backend).to(device)
+        self.name = "frozen control" if options.control else f"ternary, {options.vote_rule} votes"
+        self._gain, self._scale_gain = round(options.gain * Q16), round(options.scale_gain * Q16)
+        configure_ternary_training(
+            self.model,
+            options.accum_threshold,
+            options.e_accum_threshold,
+            rule=options.vote_rule,
+            vote_max=options.vote_max,
+        )
+        for module in ternary_modules(self.model).values():
+            module.frozen = options.control == "frozen"
+
+    def update(self, loss: torch.Tensor, done: int, total: int) -> dict[str, int | str]:
+        """Backward once, then the integer update."""
+        loss.backward()  # type: ignore[no-untyped-call]
+        report = self.model._ternary_update_memory(
+            loss_signal=loss.detach(),
+            gain=scheduled_gain(self._gain, done, total),
+            scale_gain=scheduled_gain(self._scale_gain, done, total),
+        )
+        counts: dict[str, int | str] = dict(report.totals())
+        if report.skipped is not None:
+            counts["skipped"] = report.skipped
+        return counts
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The model's state."""
+        return dict(self.model.state_dict())
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Checked before anything is changed."""
+        self.model.load_state_dict(dict(tensors))
+
+    def columns(self) -> dict[str, int]:
+        """In-features by name of the packed tensor."""
+        return {f"{name}.codes": module.shape.columns for name, module in ternary_modules(self.model).items()}
+
+
+class FloatLearner:
+    """A twin with float32 weights and AdamW (0.9, 0.95), warm-up and then the schedule of section 8."""
+
+    def __init__(self, options: Options, device: torch.device) -> None:
+        parts = BaselineParts(str(options.baseline), options.seed)
+        self.model = ARBModel(model_config(options), parts=parts).to(device)
+        self.name = f"{options.baseline} + AdamW"
+        self._lr = options.lr
+        self._optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=options.lr, betas=(0.9, 0.95), weight_decay=options.weight_decay
+        )
+
+    def update(self, loss: torch.Tensor, done: int, total: int) -> dict[str, int | str]:
+        """Backward, clip the gradient's norm at 1, one AdamW step."""
+        if not bool(torch.isfinite(loss.detach())):
+            return {"skipped": f"loss is not finite ({loss.item()})"}
+        share = scheduled_gain(Q16, done, total) / Q16 * min(1.0, (done + 1) / WARMUP)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._lr * share
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._optimiser.step()
+        return {}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Weights, and the optimiser's moments and step counts."""
+        tensors = dict(self.model.state_dict())
+        for name, parameter in self.model.named_parameters():
+            for key, value in self._optimiser.state.get(parameter, {}).items():
+                tensors[f"optimiser.{name}.{key}"] = value
+        return tensors
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Weights by name; moments go back to their parameters."""
+        own = {name: value for name, value in tensors.items() if not name.startswith("optimiser.")}
+        self.model.load_state_dict(own)
+        for name, parameter in self.model.named_parameters():
+            prefix = f"optimiser.{name}."
+            moments: dict[str, Any] = {
+                key.removeprefix(prefix): value.to(parameter.device if value.dim() else "cpu")
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
+            if moments:
+                self._optimiser.state[parameter] = moments
+
+    def columns(self) -> dict[str, int]:
+        """No packed tensors."""
+        return {}

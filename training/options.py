@@ -1,0 +1,150 @@
+"""Command lines of the trainers: one set of flags, parsed into one frozen record."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arbitor.components import UpdateRule
+from arbitor.kernels.operations import RULES, SCALAR_RANGES
+
+DEFAULTS = UpdateRule()
+Q16 = 1 << 16
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that a run is made of. Fields are the flags; `gain` and `scale_gain` are real numbers here."""
+
+    text_data: str | None = None
+    steps: int = 600
+    batch: int = 16
+    ctx: int = 64
+    accum: int = 1
+    max_moe_iters: int = 1
+    no_save: bool = False
+    log_interval: int = 10
+    eval_interval: int = 100
+    save_interval: int = 100
+    accum_threshold: int = DEFAULTS.accum_threshold
+    e_accum_threshold: int = DEFAULTS.e_accum_threshold
+    preserve_state: bool = False
+    run: str = "pretrain"
+    runs: Path = Path("runs")
+    backend: str | None = None
+    seed: int = 0
+    d_model: int = 128
+    layers: int = 2
+    heads: int = 4
+    window: int | None = None
+    gain: float = DEFAULTS.gain / Q16
+    vote_max: int = DEFAULTS.vote_max
+    vote_rule: str = DEFAULTS.rule
+    scale_gain: float = DEFAULTS.scale_gain / Q16
+    control: str | None = None
+    baseline: str | None = None
+    lr: float = 4e-3
+    weight_decay: float = 0.0
+    device: str = "auto"
+    threads: int | None = None
+    resume: bool = False
+    checkpoint_format: str = "2bit"
+    eval_batches: int = 20
+
+    # what may differ between a run and its continuation
+    FREE = ("resume", "device", "threads", "backend", "no_save", "runs", "run", "save_interval", "checkpoint_format")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the numbers of a run, as JSON; a resumed run must agree in all of it."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if name not in self.FREE}
+
+
+def parse(description: str, arguments: Sequence[str] | None = None, **defaults: Any) -> Options:
+    """Parse a command line; `defaults` replaces the record's. Exits with status 2 and a sentence on bad input."""
+    base = dataclasses.replace(Options(), **defaults)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    _add_data_flags(parser)
+    _add_loop_flags(parser)
+    _add_model_flags(parser)
+    parser.set_defaults(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
+    options = Options(**vars(parser.parse_args(arguments)))
+    problem = _problem(options)
+    if problem:
+        parser.error(problem)
+    return options
+
+
+def _add_data_flags(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--text-data", "--data", dest="text_data", metavar="SOURCE",
+        help="a file, a folder, or 'tinyshakespeare' (fetched once); without it CPython's own documentation topics",
+    )  # fmt: skip
+    data.add_argument("--batch", type=int, help="sequences a microbatch")
+    data.add_argument("--ctx", type=int, help="bytes a sequence")
+    data.add_argument("--seed", type=int, help="of the model's bits and of the data order")
+    data.add_argument("--preserve-state", action="store_true", help="read on in the text and keep KV state between batches")
+
+
+def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
+    loop = parser.add_argument_group("run")
+    loop.add_argument("--run", metavar="NAME", help="results go to RUNS/NAME")
+    loop.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of all runs")
+    loop.add_argument("--steps", type=int, help="microbatches, each of them an update")
+    loop.add_argument("--accum", type=int, help="cadence: logs, evaluations and checkpoints fall on its multiples")
+    loop.add_argument("--log-interval", type=int, help="steps between logged lines, 0 for none")
+    loop.add_argument("--eval-interval", type=int, help="steps between validations, 0 for none")
+    loop.add_argument("--eval-batches", type=int, help="batches of one validation")
+    loop.add_argument("--save-interval", type=int, help="steps between checkpoints, 0 for the last one only")
+    loop.add_argument("--checkpoint-format", choices=("2bit", "dense"), help="trits in a checkpoint: 4 or 5 a byte")
+    loop.add_argument("--no-save", action="store_true", help="write nothing")
+    loop.add_argument("--resume", action="store_true", help="continue RUNS/NAME from its checkpoint")
+    loop.add_argument("--backend", metavar="NAME", help="auto, reference, torch, or a module path")
+    loop.add_argument("--device", help="auto, cpu, cuda")
+    loop.add_argument("--threads", type=int, help="CPU threads of torch")
+
+
+def _add_model_flags(parser: argparse.ArgumentParser) -> None:
+    model = parser.add_argument_group("model and rule")
+    model.add_argument("--d-model", type=int)
+    model.add_argument("--layers", type=int)
+    model.add_argument("--heads", type=int)
+    model.add_argument("--window", type=int, help="positions that attention sees; all if not given")
+    model.add_argument("--max-moe-iters", type=int, help="this version has no experts: only 1 is accepted")
+    model.add_argument("--accum-threshold", type=int, help="a trit fires at this accumulated vote")
+    model.add_argument("--e-accum-threshold", type=int, help="an exponent moves at this accumulated vote")
+    model.add_argument("--gain", type=float, help="the learning rate of the votes")
+    model.add_argument("--vote-max", type=int, help="largest vote of one update")
+    model.add_argument("--vote-rule", choices=RULES)
+    model.add_argument("--scale-gain", type=float, help="rate of exponent votes, 0 freezes the exponents")
+    model.add_argument("--control", choices=("frozen",), help="a control run: trits never change")
+    model.add_argument("--baseline", choices=("ste", "float"), help="a twin: BitNet b1.58 or float32, with AdamW")
+    model.add_argument("--lr", type=float, help="peak learning rate of a baseline")
+    model.add_argument("--weight-decay", type=float, help="of a baseline")
+
+
+def _problem(options: Options) -> str | None:
+    for name in ("steps", "batch", "ctx", "accum", "d_model", "layers", "heads", "eval_batches"):
+        if getattr(options, name) < 1:
+            return f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}"
+    for name in ("log_interval", "eval_interval", "save_interval"):
+        if getattr(options, name) < 0:
+            return f"--{name.replace('_', '-')} must be 0 or more, got {getattr(options, name)}"
+    for name in ("accum_threshold", "e_accum_threshold", "vote_max", "seed"):
+        lowest, highest = SCALAR_RANGES[name]
+        if not lowest <= getattr(options, name) <= highest:
+            return f"--{name.replace('_', '-')} must be in {lowest}..{highest}, got {getattr(options, name)}"
+    for name in ("gain", "scale_gain"):
+        highest = SCALAR_RANGES[name][1]
+        if not 0 <= getattr(options, name) * Q16 <= highest:
+            return f"--{name.replace('_', '-')} must be in 0..{highest // Q16}, got {getattr(options, name)}"
+    if options.max_moe_iters != 1:
+        return f"--max-moe-iters {options.max_moe_iters}: this version has no mixture of experts, only 1 is accepted"
+    if options.control and options.baseline:
+        return "--control and --baseline exclude each other"
+    return None

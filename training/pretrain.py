@@ -1,0 +1,14 @@
+"""Pretrain ARBModel.   python -m training.pretrain --data tinyshakespeare --run shakespeare"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: the checkout, not training/, is the root of imports
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from training.entry import main
+
+if __name__ == "__main__":
+    sys.exit(main("Pretrain ARBModel on bytes.", run="pretrain"))
