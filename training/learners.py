@@ -6,6 +6,7 @@ which one it drives.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -110,6 +111,10 @@ class FloatLearner:
     def __init__(self, options: Options, device: torch.device) -> None:
         parts = BaselineParts(str(options.baseline), options.seed)
         self.model = ARBModel(model_config(options), parts=parts).to(device)
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32: what people train such twins with
+            if os.environ.get("ARB_TORCH_COMPILE") == "1":
+                self.model.compile()
         self.name = f"{options.baseline} + AdamW"
         self._lr = options.lr
         self._optimiser = torch.optim.AdamW(

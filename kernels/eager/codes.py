@@ -21,7 +21,9 @@ def encode(trits: torch.Tensor) -> torch.Tensor:
     return quads[..., 0] | (quads[..., 1] << 2) | (quads[..., 2] << 4) | (quads[..., 3] << 6)
 
 
-def scaled_weight(codes: torch.Tensor, e: torch.Tensor, e_base: int, group_size: int, columns: int) -> torch.Tensor:
+def scaled_weight(
+    codes: torch.Tensor, e: torch.Tensor, e_base: int, group_size: int, columns: int
+) -> torch.Tensor:
     """w^ = trit << (e - e_base), int8 [R, C] (section 5)."""
     trits = decode(codes, columns)
     shift = (e - e_base).repeat_interleave(group_size, dim=1)[:, :columns]

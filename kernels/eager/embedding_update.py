@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from .codes import encode
 from .embedding_gradient import embedding_gradient
 from .update_rules import apply_rules
 
@@ -34,7 +33,7 @@ def embedding_update(
     touched[tokens] = True
     update = apply_rules(gradient, codes, t_accum, e, corr_accum, *how)
     pairs = (
-        (codes, encode(update.trits)),
+        (codes, update.codes),
         (t_accum, update.t_accum),
         (e, update.e),
         (corr_accum, update.e_accum),

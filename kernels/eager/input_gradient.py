@@ -6,6 +6,7 @@ import torch
 
 from .codes import scaled_weight
 from .exact_matmul import matmul_nt
+from .fuse import fused
 from .linear_forward import scale_rows
 
 
@@ -20,5 +21,6 @@ def input_gradient(
     in_features: int,
 ) -> torch.Tensor:
     """q_d int8 [T, O], e_d int8 [T], codes uint8 [O, ceil(I/4)], e int8 [O, G] -> dx float32 [T, I]."""
-    weight = scaled_weight(codes, e, e_base, group_size, in_features)
-    return scale_rows(matmul_nt(q_d, weight.t(), 127 << e_span), e_d, e_base)
+    weight = fused(scaled_weight, codes)(codes, e, e_base, group_size, in_features)
+    dx: torch.Tensor = fused(scale_rows, q_d)(matmul_nt(q_d, weight.t(), 127 << e_span), e_d, e_base)
+    return dx

@@ -7,6 +7,7 @@ import torch
 from .codes import scaled_weight
 from .exact_matmul import matmul_nt
 from .exponents import POISONED, power_of_two
+from .fuse import fused
 
 
 def scale_rows(z: torch.Tensor, e_row: torch.Tensor, e_base: int) -> torch.Tensor:
@@ -27,5 +28,6 @@ def linear_forward(
     group_size: int,
 ) -> torch.Tensor:
     """q_x int8 [T, I], e_x int8 [T], codes uint8 [O, ceil(I/4)], e int8 [O, G] -> y float32 [T, O]."""
-    weight = scaled_weight(codes, e, e_base, group_size, q_x.shape[1])
-    return scale_rows(matmul_nt(q_x, weight, 127 << e_span), e_x, e_base)
+    weight = fused(scaled_weight, codes)(codes, e, e_base, group_size, q_x.shape[1])
+    y: torch.Tensor = fused(scale_rows, q_x)(matmul_nt(q_x, weight, 127 << e_span), e_x, e_base)
+    return y

@@ -5,10 +5,16 @@ from __future__ import annotations
 import torch
 
 from .exponents import exponent_of, fraction
+from .fuse import fused
+
+
+def _nearest(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    e = exponent_of(x, 1)
+    q = (fraction(x, e) + 32768) >> 16
+    return q.to(torch.int8), e.squeeze(1).to(torch.int8)
 
 
 def quantise_nearest(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """x float32 [R, C] -> q int8 [R, C], e int8 [R]; 127 marks a row that is not finite."""
-    e = exponent_of(x, 1)
-    q = (fraction(x, e) + 32768) >> 16
-    return q.to(torch.int8), e.squeeze(1).to(torch.int8)
+    q, e = fused(_nearest, x)(x)
+    return q, e

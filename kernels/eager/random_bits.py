@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import torch
 
-from .fuse import fused
-
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 LOW = 0xFFFFFFFF
 CHUNK = 1 << 17
+Number = int | torch.Tensor  # a tensor [] where the work is compiled
 
 
 def philox_rounds(
@@ -36,42 +35,44 @@ def philox_rounds(
         k0, k1 = (k0 + KEY_INCREMENTS[0]) & LOW, (k1 + KEY_INCREMENTS[1]) & LOW
 
 
-def chunk_of_words(
-    begin: int, count: int, key: tuple[int, int], step: int, stream: int, shift: int, out: torch.Tensor
-) -> None:
-    """Fill out [count, 4] with word >> shift of the counters begin .. begin + count - 1."""
-    index = torch.arange(begin, begin + count, device=out.device)
-    counter = (index & LOW, index >> 32, torch.full_like(index, step), torch.full_like(index, stream))
+def _words(
+    begin: int, count: int, key: tuple[int, int], step: Number, stream: Number, device: str | torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The four words, int64 [count] each, of the counters begin .. begin + count - 1 (ARB-RNG-002)."""
+    index = torch.arange(begin, begin + count, device=device)
+    zero = torch.zeros_like(index)
+    counter = (index & LOW, index >> 32, zero + step, zero + stream)
     philox_rounds(counter, key)
-    for column, word in enumerate(counter):
-        out[:, column] = word >> shift
+    return counter
+
+
+def split_seed(seed: int) -> tuple[int, int]:
+    """The key of a seed (ARB-RNG-002)."""
+    return seed & LOW, seed >> 32
 
 
 def random_words(
-    first: int,
-    count: int,
-    seed: int,
-    step: int,
-    stream: int,
-    device: str | torch.device,
-    shift: int = 0,
-    dtype: torch.dtype = torch.int64,
+    first: int, count: int, key: tuple[int, int], step: int, stream: int, device: str | torch.device
 ) -> torch.Tensor:
-    """word(n) >> shift for n = first .. first + count - 1 (ARB-RNG-002), as `dtype` [count]."""
+    """word(n) for n = first .. first + count - 1, int64 [count]."""
     begin, end = first >> 2, (first + count + 3) >> 2
-    words = torch.empty(end - begin, 4, dtype=dtype, device=device)
-    key = (seed & LOW, seed >> 32)
-    chunk = CHUNK if words.is_cpu else end - begin
-    for start in range(begin, end, chunk):
-        size = min(chunk, end - start)
-        fused(chunk_of_words, words)(start, size, key, step, stream, shift, words[start - begin :][:size])
-    skip = first - 4 * begin
-    return words.view(-1)[skip : skip + count]
+    words = torch.stack(_words(begin, end - begin, key, step, stream, device), dim=1)
+    return words.view(-1)[first & 3 : (first & 3) + count]
 
 
 def random16(
-    first: int, shape: torch.Size, seed: int, step: int, stream: int, device: torch.device
+    first: int, shape: torch.Size, key: tuple[int, int], step: Number, stream: Number, device: torch.device
 ) -> torch.Tensor:
     """r16(n) as int32 (ARB-RNG-004), n = first + the position in C order of a tensor of that shape."""
-    words = random_words(first, shape.numel(), seed, step, stream, device, shift=16, dtype=torch.int32)
-    return words.view(shape)
+    count = shape.numel()
+    begin, end = first >> 2, (first + count + 3) >> 2
+    if device.type == "cpu":
+        halves = torch.empty(end - begin, 4, dtype=torch.int32)
+        for start in range(begin, end, CHUNK):
+            size = min(CHUNK, end - start)
+            for column, word in enumerate(_words(start, size, key, step, stream, device)):
+                halves[start - begin :][:size, column] = word >> 16
+    else:
+        words = _words(begin, end - begin, key, step, stream, device)
+        halves = torch.stack([(word >> 16).int() for word in words], dim=1)
+    return halves.view(-1)[first & 3 : (first & 3) + count].view(shape)

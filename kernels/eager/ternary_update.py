@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from .codes import encode
 from .update_rules import apply_rules
 
 
@@ -20,7 +19,7 @@ def ternary_update(
 ) -> torch.Tensor:
     """gradient int32 [O, I]; codes, t_accum, e, e_accum in place; `how` as in the specification -> counts int64 [5]."""
     update = apply_rules(gradient, codes, t_accum, e, e_accum, *how)
-    codes.copy_(encode(update.trits))
+    codes.copy_(update.codes)
     t_accum.copy_(update.t_accum)
     e.copy_(update.e)
     e_accum.copy_(update.e_accum)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from .codes import decode
-from .random_bits import random16
+from .codes import decode, encode
+from .fuse import fused, scalar
+from .random_bits import Number, random16, split_seed
 
 VOTE, SCALE_VOTE = 3, 4
 
@@ -17,7 +19,7 @@ VOTE, SCALE_VOTE = 3, 4
 class Update:
     """State after an update, and what changed: masks of votes, fires, trits (all [O, I]), scale votes, exponents ([O, G])."""
 
-    trits: torch.Tensor
+    codes: torch.Tensor
     t_accum: torch.Tensor
     e: torch.Tensor
     e_accum: torch.Tensor
@@ -35,7 +37,7 @@ def _bit_length(m: torch.Tensor) -> torch.Tensor:
 
 
 def scaled_votes(
-    gradient: torch.Tensor, total: torch.Tensor, group_size: int, gain: int, vote_max: int, r16: torch.Tensor
+    gradient: torch.Tensor, total: torch.Tensor, group_size: int, gain: Number, vote_max: int, r16: torch.Tensor
 ) -> torch.Tensor:
     """G over its group's magnitude, rounded stochastically (ARB-VOTE-001). total = S int64 [O, G] -> votes int32 [O, I]."""
     columns = gradient.shape[1]
@@ -46,7 +48,7 @@ def scaled_votes(
     return -gradient.sign() * k.clamp_(max=vote_max).int()
 
 
-def apply_rules(
+def _apply(
     gradient: torch.Tensor,
     codes: torch.Tensor,
     t_accum: torch.Tensor,
@@ -56,16 +58,16 @@ def apply_rules(
     e_span: int,
     group_size: int,
     rule: str,
-    gain: int,
+    gain: Number,
     vote_max: int,
     accum_threshold: int,
-    scale_gain: int,
+    scale_gain: Number,
     e_accum_threshold: int,
-    seed: int,
-    tensor_id: int,
-    step: int,
+    key: tuple[int, int],
+    stream: Number,
+    step: Number,
 ) -> Update:
-    """gradient int32 [O, I] and the state, unchanged -> the state after the update."""
+    """gradient int32 [O, I] and the state, unchanged -> the state after the update; stream is that of purpose 0."""
     trits = decode(codes, gradient.shape[1])
     total = _groups(gradient.abs(), group_size).sum(-1, dtype=torch.int64)
     correlation = -_groups(gradient.long() * trits, group_size).sum(-1)
@@ -73,13 +75,13 @@ def apply_rules(
     if rule == "sign":
         votes = -gradient.sign()
     else:
-        r16 = random16(0, gradient.shape, seed, step, 16 * tensor_id + VOTE, gradient.device)
+        r16 = random16(0, gradient.shape, key, step, stream + VOTE, gradient.device)
         votes = scaled_votes(gradient, total, group_size, gain, vote_max, r16)
     accumulated = (t_accum + votes).clamp_(-127, 127)
     fires = accumulated.abs() >= accum_threshold
     moved = torch.where(fires, (trits + accumulated.sign()).clamp(-1, 1), trits).to(torch.int8)
 
-    r16 = random16(0, total.shape, seed, step, 16 * tensor_id + SCALE_VOTE, gradient.device)
+    r16 = random16(0, total.shape, key, step, stream + SCALE_VOTE, gradient.device)
     scale_votes = torch.where(correlation.abs() * scale_gain > r16 * total, correlation.sign(), 0)
     limit = torch.iinfo(e_accum.dtype).max
     e_accumulated = (e_accum + scale_votes).clamp_(-limit, limit)
@@ -87,9 +89,27 @@ def apply_rules(
     e_moved = torch.where(e_fires, (e + e_accumulated.sign()).clamp(e_base, e_base + e_span), e).to(torch.int8)
 
     return Update(
-        trits=moved,
+        codes=encode(moved),
         t_accum=accumulated.masked_fill(fires, 0).to(torch.int8),
         e=e_moved,
         e_accum=e_accumulated.masked_fill(e_fires, 0).to(e_accum.dtype),
         changes=(votes != 0, fires, moved != trits, scale_votes != 0, e_moved != e),
     )
+
+
+def apply_rules(
+    gradient: torch.Tensor,
+    codes: torch.Tensor,
+    t_accum: torch.Tensor,
+    e: torch.Tensor,
+    e_accum: torch.Tensor,
+    *how: Any,
+) -> Update:
+    """gradient int32 [O, I] and the state, unchanged; `how` as in the specification -> the state after the update."""
+    *band, rule, gain, vote_max, accum_threshold, scale_gain, e_accum_threshold, seed, tensor_id, step = how
+    gain, scale_gain, stream, step = (scalar(n, gradient) for n in (gain, scale_gain, 16 * tensor_id, step))
+    settings = (*band, rule, gain, vote_max, accum_threshold, scale_gain, e_accum_threshold)
+    update: Update = fused(_apply, gradient)(
+        gradient, codes, t_accum, e, e_accum, *settings, split_seed(seed), stream, step
+    )
+    return update

@@ -1,0 +1,106 @@
+"""Run a plan of training runs, several at a time, and gather their ends into one JSON file.
+
+    python scripts/sweep.py docs/results/gpu_learning.plan.json --jobs 6 --out docs/results/gpu_learning.json
+
+A plan is {"common": [flags], "runs": {name: [flags]}}. A run that is already in the output is not run again, so an
+interrupted sweep goes on where it was; the output holds the command, the versions and the commit beside the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from arbitor.checkpoint import write_whole  # noqa: E402  (the root must be on the path first)
+from training.run_folder import read_metrics  # noqa: E402
+
+
+def environment() -> dict[str, str]:
+    """Versions, device and commit that the numbers belong to."""
+    import torch
+
+    commit = os.environ.get("ARBITOR_COMMIT") or subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "command": " ".join(["python", *sys.argv]),
+        "commit": commit,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def run_one(name: str, flags: list[str], runs: Path) -> dict[str, Any]:
+    """One training run in its own process; its last losses, or the end of its error output."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "training.pretrain", *flags, "--run", name, "--runs", str(runs)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    row: dict[str, Any] = {"flags": flags, "seconds": round(time.monotonic() - started, 1)}
+    if done.returncode:
+        return row | {"failed": done.stderr[-800:]}
+    records = read_metrics(runs / name / "metrics.jsonl")
+    valid = [(record["step"], record["val_loss"]) for record in records if record.get("val_loss") is not None]
+    losses = [record["loss"] for record in records if record.get("loss") is not None]
+    spikes = [after - before for before, after in zip(losses, losses[1:], strict=False)]
+    last = records[-1]
+    return row | {
+        "steps": last["step"],
+        "valid": round(valid[-1][1], 4),
+        "curve": [[step, round(value, 4)] for step, value in valid],
+        "train": round(losses[-1], 4),
+        "largest_rise": round(max(spikes, default=0.0), 3),
+        "flips": last.get("flips"),
+        "tokens_per_s": last.get("tokens_per_s"),
+    }
+
+
+def main() -> int:
+    """Run what the output does not hold yet."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    parser.add_argument("--only", default="", help="run only names that contain this")
+    parser.add_argument("--seconds", type=float, default=1e9, help="start no run after this time")
+    arguments = parser.parse_args()
+    plan = json.loads(arguments.plan.read_text())
+    result = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"rows": {}}
+    result["environment"] = environment()
+    todo = {
+        name: [*plan["common"], *flags]
+        for name, flags in plan["runs"].items()
+        if arguments.only in name and "valid" not in result["rows"].get(name, {})
+    }
+    started = time.monotonic()
+
+    def guarded(name: str) -> dict[str, Any] | None:
+        late = time.monotonic() - started > arguments.seconds
+        return None if late else run_one(name, todo[name], arguments.runs)
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        jobs = {pool.submit(guarded, name): name for name in todo}
+        for job in as_completed(jobs):
+            row = job.result()
+            if row is None:
+                continue
+            result["rows"][jobs[job]] = row
+            write_whole(arguments.out, json.dumps(result, indent=1).encode() + b"\n")
+            print(f"{jobs[job]:40s} {row.get('valid', row.get('failed'))} {row['seconds']} s", flush=True)
+    return int(any("failed" in row for row in result["rows"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
