@@ -7,7 +7,7 @@ module has changed (ARB-RUN-005).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,16 @@ from .capture import WEIGHT_GRADIENT, EmbeddingCapture, EmbeddingFunction, Linea
 from .state import TernaryShape, check_state
 
 POISONED = 127
+# the integers of a tensor, in the order of its extra state (ARB-STATE-003, -005, -008)
+NUMBERS = {
+    "e_base": (-26, 26),
+    "e_span": (0, 6),
+    "group_size": (4, 1024),
+    "tensor_id": (0, 2**28 - 1),
+    "updates": (0, 2**32 - 1),
+    "seed low": (0, 2**32 - 1),
+    "seed high": (0, 2**32 - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,9 @@ class TernaryModule(nn.Module):
         self.captures: list[Any] = []
         self._tokens_numbered = 0
         self._backend_name = registry.choose(backend).backend.name
-        groups = (rows, self.shape.groups)
         self.register_buffer("codes", self.backend.initialise(rows, columns, seed, tensor_id))
+        self._shape_of(self.get_extra_state())  # refuses what is out of range
+        groups = (rows, self.shape.groups)
         self.register_buffer("t_accum", torch.zeros(rows, columns, dtype=torch.int8))
         self.register_buffer("e", torch.full(groups, e, dtype=torch.int8))
 
@@ -146,19 +157,33 @@ class TernaryModule(nn.Module):
         self.seed = high << 32 | low
 
     def _shape_of(self, numbers: torch.Tensor) -> TernaryShape:
-        if numbers.dtype != torch.int64 or numbers.shape != (7,):
-            raise ValueError(f"{self.label}: extra state must be int64 [7], got {numbers.dtype} {tuple(numbers.shape)}")
-        e_base, e_span, group_size = (int(value) for value in numbers[:3])
-        if not (-26 <= e_base <= 26 and 0 <= e_span <= 6 and 4 <= group_size <= 1024 and group_size % 4 == 0):
-            raise ValueError(f"{self.label}: e_base {e_base}, e_span {e_span}, group_size {group_size} are out of range")
+        if numbers.dtype != torch.int64:
+            raise TypeError(f"{self.label}: extra state must be int64, got {numbers.dtype}")
+        if numbers.shape != (len(NUMBERS),):
+            raise ValueError(f"{self.label}: extra state must have shape (7,), got {tuple(numbers.shape)}")
+        values = dict(zip(NUMBERS, numbers.tolist(), strict=True))
+        for name, (lowest, highest) in NUMBERS.items():
+            if not lowest <= values[name] <= highest:
+                raise ValueError(f"{self.label}: {name} must be in {lowest}..{highest}, got {values[name]}")
+        if values["group_size"] % 4:
+            raise ValueError(f"{self.label}: group_size must be a multiple of 4, got {values['group_size']}")
+        e_base, e_span, group_size = (values[name] for name in ("e_base", "e_span", "group_size"))
         return TernaryShape(self.shape.rows, self.shape.columns, group_size, e_base, e_span)
 
     def check_incoming(self, tensors: dict[str, torch.Tensor], prefix: str) -> None:
         """Refuse what `load_state_dict` is about to bring, before anything is changed (ARB-STATE-006)."""
         numbers = tensors.get(prefix + "_extra_state")
         shape = self.shape if numbers is None else self._shape_of(numbers)
-        found = {name: tensors[prefix + name] for name in self._buffers if prefix + name in tensors}
+        # what is not brought stays, and has to be legal beside the rest
+        found = {name: tensors.get(prefix + name, own) for name, own in self.state().items()}
         check_state(prefix.rstrip(".") or self.label, found, shape)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As in torch, but names too are checked before anything is changed (ARB-STATE-006)."""
+        own, given = {*self._buffers, "_extra_state"}, set(state_dict)
+        if strict and own != given:
+            raise ValueError(f"state_dict lacks {sorted(own - given)} and has unknown {sorted(given - own)}")
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         self.check_incoming(state_dict, prefix)

@@ -101,7 +101,7 @@ class ARBModel(nn.Module):
     def reset_runtime_state(self) -> None:
         """Forget the tokens of earlier stateful calls (ARB-RUN-010)."""
         self._position = 0
-        reset_runtime_state(self)
+        reset_runtime_state(self.blocks)
 
     def _ternary_update_memory(
         self,

@@ -42,5 +42,5 @@ def reset_runtime_state(model: nn.Module) -> None:
     """Clear KV caches and window state of every module that has some."""
     for module in model.modules():
         reset = getattr(module, "reset_runtime_state", None)
-        if callable(reset) and module is not model:
+        if callable(reset):
             reset()

@@ -68,7 +68,9 @@ def update_memory(
         named = _named(loss_components)
         signals = {name: value.detach() for name, value in named.items()}
         if loss_signal is not None:
-            signals["loss_signal"] = torch.as_tensor(loss_signal).detach()
+            if not isinstance(loss_signal, torch.Tensor):
+                loss_signal = torch.tensor(loss_signal, dtype=torch.float64)  # 1e300 is finite
+            signals["loss_signal"] = loss_signal.detach()
         for name, value in signals.items():
             if not bool(torch.isfinite(value).all()):
                 return UpdateReport(skipped=f"{name} is not finite ({value.flatten()[0].item()})")
@@ -111,7 +113,8 @@ def _update_captured(
     prepared = {name: module.prepare() for name, module in captured.items()}
     poisoned = torch.stack([p.poisoned for p in prepared.values()]).tolist()
     if any(poisoned):
-        return UpdateReport(skipped=f"gradient of {list(prepared)[poisoned.index(True)]} is not finite")
+        first = list(captured.values())[poisoned.index(True)]
+        return UpdateReport(skipped=f"gradient of {first.label} is not finite")
     counts = {
         name: module.apply_update(prepared[name], gain, scale_gain)
         for name, module in captured.items()

@@ -45,7 +45,7 @@ SCALAR_RANGES: dict[str, tuple[int, int]] = {
     "out_features": (1, 2**31 - 1),
     "in_features": (1, 2**31 - 1),
     "first": (0, 2**62),
-    "count": (0, 2**40),
+    "count": (1, 2**40),
     "first_row": (0, 131_071),
     "seed": (0, 2**64 - 1),
     "step": (0, 2**32 - 1),

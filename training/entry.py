@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+
+from arbitor.checkpoint import write_whole
 
 from .corpus import Corpus, load_corpus
 from .loop import Result, console, train
@@ -27,6 +33,8 @@ def main(description: str, arguments: Sequence[str] | None = None, **defaults: A
         print(f"error: {error}", file=sys.stderr)
         return 2
     report(options, corpus, result)
+    if options.report is not None:
+        write_report(options.report, corpus, result)
     return INTERRUPTED if result.interrupted else 0
 
 
@@ -50,3 +58,11 @@ def report(options: Options, corpus: Corpus, result: Result) -> None:
     console.print(table)
     if result.interrupted:
         console.print("interrupted; the same command with --resume goes on from here" if not options.no_save else "interrupted")
+
+
+def write_report(path: Path, corpus: Corpus, result: Result) -> None:
+    """`result` and its corpus as JSON, whole or not at all; a loss that is not finite is null."""
+    record = dataclasses.asdict(result) | {"corpus": {"name": corpus.name, "sha256": corpus.sha256}}
+    for name in ("losses", "valid"):
+        record[name] = [loss if math.isfinite(loss) else None for loss in record[name]]
+    write_whole(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())

@@ -36,9 +36,14 @@ console = Console(stderr=True)
 
 @dataclass
 class Result:
-    """What a run measured. `losses` has one entry a logged line, `valid` one a validation."""
+    """What a run measured. `losses` has one entry a logged line, `valid` one a validation.
+
+    `backend` and `reason` are the backend and why it was taken; a baseline has none.
+    """
 
     name: str
+    backend: str = ""
+    reason: str = ""
     steps: int = 0
     losses: list[float] = field(default_factory=list)
     valid: list[float] = field(default_factory=list)
@@ -53,6 +58,8 @@ class Result:
 def train(options: Options, corpus: Corpus) -> Result:
     """Run `options` on `corpus`. Raises ValueError for what cannot be run, before a file is written."""
     corpus.require(options.ctx)
+    if options.resume and not (options.runs / options.run / CHECKPOINT).is_file():
+        raise ValueError(f"--resume: there is no {options.runs / options.run / CHECKPOINT}")
     device = _device(options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -80,6 +87,9 @@ class Trainer:
         self.done = 0
         self.result = Result(learner.name, unigram=unigram_entropy(corpus.train))
         self.result.float_parameters = sum(p.numel() for p in learner.model.parameters())
+        if not options.baseline:
+            choice = registry.choose(options.backend)
+            self.result.backend, self.result.reason = choice.backend.name, choice.reason
         self._config = {
             "options": {name: value for name, value in options.identity().items()},
             "corpus": {"name": corpus.name, "sha256": corpus.sha256},
@@ -94,11 +104,14 @@ class Trainer:
         if self.folder is None:
             raise ValueError("--resume needs a saved run, --no-save excludes it")
         checkpoint = load_checkpoint(self.folder.path / CHECKPOINT)
+        pending = checkpoint.config.pop("pending", {"losses": [], "counts": self._sums})
         different = config_mismatch(checkpoint.config, self._config)
         if different:
             raise ValueError(f"{self.folder.path} was started with other settings: {', '.join(different)}")
         self.learner.load_state({name: tensor.to(self.device) for name, tensor in checkpoint.tensors.items()})
-        self.done = checkpoint.step
+        self.done, self._sums = checkpoint.step, pending["counts"]
+        losses = [float.fromhex(loss) for loss in pending["losses"]]
+        self._window = [torch.tensor(loss, device=self.device) for loss in losses]
         self.folder.truncate(self.done)
 
     def save(self) -> None:
@@ -106,10 +119,11 @@ class Trainer:
         if self.folder is None:
             return
         fmt: Any = self.options.checkpoint_format
+        pending = {"losses": [loss.item().hex() for loss in self._window], "counts": self._sums}  # not logged yet
         save_checkpoint(
             self.folder.path / CHECKPOINT,
             self.learner.state(),
-            self._config,
+            self._config | {"pending": pending},
             self.done,
             fmt=fmt,
             columns=self.learner.columns(),
@@ -137,7 +151,10 @@ class Trainer:
         self.result.digest = state_hash(self.learner.state())
         if self.folder is not None:
             self.save()
-            self.folder.plot(f"{self.options.run}: {self.learner.name}", self.result.unigram)
+            try:
+                self.folder.plot(f"{self.options.run}: {self.learner.name}", self.result.unigram)
+            except ValueError as error:  # interrupted before the first line, or nothing was to be logged
+                console.print(f"no picture: {error}", markup=False)
         return self.result
 
     def _step(self) -> None:

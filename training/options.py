@@ -54,9 +54,12 @@ class Options:
     resume: bool = False
     checkpoint_format: str = "2bit"
     eval_batches: int = 20
+    report: Path | None = None
 
     # what may differ between a run and its continuation
-    FREE = ("resume", "device", "threads", "backend", "no_save", "runs", "run", "save_interval", "checkpoint_format")
+    FREE = frozenset(
+        "resume device threads backend no_save runs run report save_interval checkpoint_format".split()
+    )
 
     def identity(self) -> dict[str, Any]:
         """What decides the numbers of a run, as JSON; a resumed run must agree in all of it."""
@@ -102,7 +105,8 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
     loop.add_argument("--eval-batches", type=int, help="batches of one validation")
     loop.add_argument("--save-interval", type=int, help="steps between checkpoints, 0 for the last one only")
     loop.add_argument("--checkpoint-format", choices=("2bit", "dense"), help="trits in a checkpoint: 4 or 5 a byte")
-    loop.add_argument("--no-save", action="store_true", help="write nothing")
+    loop.add_argument("--no-save", action="store_true", help="write nothing to RUNS")
+    loop.add_argument("--report", type=Path, metavar="FILE", help="write what the run measured to FILE, as JSON")
     loop.add_argument("--resume", action="store_true", help="continue RUNS/NAME from its checkpoint")
     loop.add_argument("--backend", metavar="NAME", help="auto, reference, torch, or a module path")
     loop.add_argument("--device", help="auto, cpu, cuda")
@@ -143,8 +147,12 @@ def _problem(options: Options) -> str | None:
         highest = SCALAR_RANGES[name][1]
         if not 0 <= getattr(options, name) * Q16 <= highest:
             return f"--{name.replace('_', '-')} must be in 0..{highest // Q16}, got {getattr(options, name)}"
+    if options.report is not None and options.report.is_dir():
+        return f"--report {options.report} is a folder, expected a file"
     if options.max_moe_iters != 1:
         return f"--max-moe-iters {options.max_moe_iters}: this version has no mixture of experts, only 1 is accepted"
+    if options.resume and options.preserve_state:
+        return "--resume cannot go on from --preserve-state: KV state is in no checkpoint"
     if options.control and options.baseline:
         return "--control and --baseline exclude each other"
     return None

@@ -56,7 +56,7 @@ def check_bits(seed: int, step: int, stream: int, first: int, count: int) -> Non
     integer("step", step, 0, 2**32 - 1)
     integer("stream", stream, 0, 2**32 - 1)
     integer("first", first, 0, 2**66 - 1)
-    integer("count", count, 0, 2**66 - first)
+    integer("count", count, 1, 2**66 - first)
 
 
 def philox(first: int, count: int, seed: int, step: int, stream: int) -> Vector:

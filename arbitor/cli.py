@@ -1,0 +1,54 @@
+"""The command `arbitor`: what works on this machine, and whether a backend keeps the specification.
+
+Nothing heavy is imported before a command is chosen, so that `--version` and `--help` are instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; gives the exit status: that of the command, or 2 for bad usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    own, passed_on = _split(words)
+    options = _parser().parse_args(own)
+    if options.command == "doctor":
+        from .doctor import doctor
+
+        return doctor(operations=options.verbose)
+    from .verify import verify
+
+    return verify(options.backend, options.device, options.report, passed_on)
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Words before and after the first `--`."""
+    if "--" not in words:
+        return words, []
+    cut = words.index("--")
+    return words[:cut], words[cut + 1 :]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="arbitor", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--version", action="version", version=f"arbitor {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    doctor = commands.add_parser("doctor", help="what works on this machine, and why the rest does not")
+    doctor.add_argument("-v", "--verbose", action="store_true", help="list the operations too")
+    verify = commands.add_parser(
+        "verify",
+        help="run the conformance suite on one backend and write a report",
+        epilog="what follows -- goes to pytest:   arbitor verify --backend torch -- -k update -n 2",
+    )
+    verify.add_argument("--backend", required=True, metavar="NAME", help="name, or module path with a dot")
+    verify.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
+    verify.add_argument(
+        "--report", type=Path, metavar="FILE", help="default: reports/verify-<backend>-<time>.json"
+    )
+    return parser

@@ -1,0 +1,106 @@
+"""`arbitor doctor`: versions, devices, settings, and which backend works here or why it does not."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from arbitor.kernels import registry
+from arbitor.kernels.operations import OPERATIONS
+
+from . import __version__
+
+PACKAGES = ("numpy", "torch", "triton", "tilelang", "safetensors")
+
+
+def package_version(name: str) -> str | None:
+    """The version of an installed package, or None; nothing is imported."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def settings() -> dict[str, str]:
+    """Environment variables that are ours: ARB... ."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith("ARB")}
+
+
+def devices() -> list[str]:
+    """CUDA devices by name with their memory; empty without CUDA."""
+    if not torch.cuda.is_available():
+        return []
+    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [f"{device.name}, {device.total_memory / 2**30:.0f} GiB" for device in found]
+
+
+def trouble(name: str) -> str | None:
+    """Why a backend does not work here, or None; unlike `registry.why_not` this covers broken ones too."""
+    try:
+        reason = registry.why_not(name)
+        if reason is None:
+            registry.select(name)
+    except Exception as error:
+        return f"broken, {type(error).__name__}: {error}"
+    return reason
+
+
+def doctor(operations: bool = False) -> int:
+    """Print what is here; `operations` lists those too. Exit status 1 if no backend works."""
+    console = Console()
+    console.print(_machine())
+    console.print(_backends())
+    try:
+        console.print(Text(f"taken here: {_reason(registry.choose())}"))
+        if os.environ.get(registry.ENVIRONMENT_VARIABLE):
+            auto = _reason(registry.choose("auto"))
+            console.print(Text(f"without {registry.ENVIRONMENT_VARIABLE}: {auto}"))
+    except Exception as error:
+        console.print(Text(f"no backend is taken: {error}", "red"))
+        return 1
+    if operations:
+        console.print(_operations())
+    return 0
+
+
+def _reason(choice: registry.Choice) -> str:
+    return f"{choice.backend.name} ({choice.reason})"
+
+
+def _machine() -> Table:
+    table = Table(title="arbitor", show_header=False, title_justify="left")
+    table.add_row("arbitor", __version__)
+    table.add_row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    for name in PACKAGES:
+        table.add_row(name, package_version(name) or "not installed")
+    table.add_row("CPU", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads of torch")
+    built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    table.add_row("CUDA", Text("; ".join(devices()) or f"no device (torch is built {built})"))
+    for name, value in settings().items():
+        table.add_row(name, Text(value))
+    if not settings():
+        table.add_row("environment", "no ARB variable is set")
+    return table
+
+
+def _backends() -> Table:
+    table = Table("backend", "works", "why not", title="backends, the best first", title_justify="left")
+    for name in registry.BACKENDS:
+        reason = trouble(name)
+        works = Text("yes", "green") if reason is None else Text("no", "red")
+        table.add_row(name, works, Text(reason or ""))
+    return table
+
+
+def _operations() -> Table:
+    table = Table("operation", "arguments", "gives", title="operations", title_justify="left")
+    for operation in OPERATIONS.values():
+        results = ", ".join(f"{array.name} {array.dtype}" for array in operation.results)
+        table.add_row(operation.name, ", ".join(operation.arguments), results)
+    return table

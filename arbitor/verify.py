@@ -1,0 +1,173 @@
+"""`arbitor verify`: run the conformance suite on one backend and write down what ran on what.
+
+The suite is found and started, never imported: `arbitor` depends on nothing that depends on it. The report
+counts tests that did not run beside those that passed, with their reasons, and names the commit. It is
+sealed by its own hash, so that one that was edited by hand or cut short shows; that is no signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from arbitor.kernels import registry
+
+from . import __path__ as parts
+from . import __version__
+from .checkpoint import write_whole
+from .doctor import devices, package_version, settings
+
+USAGE_ERROR = 2
+SEAL = "sha256"
+PACKAGES = ("numpy", "torch", "triton", "tilelang", "pytest", "hypothesis")
+
+
+def verify(name: str, device: str, path: Path | None, arguments: Sequence[str]) -> int:
+    """Run `pytest conformance --backend name` and write the report; gives pytest's exit status.
+
+    `arguments` go to pytest; `path` None is reports/verify-<backend>-<time>.json. If the backend cannot run,
+    or the suite is not there, that is one sentence and status 2.
+    """
+    try:
+        backend = registry.select(name)
+        suite = find_suite()
+        import pytest
+    except (ValueError, RuntimeError) as error:
+        return _refuse(str(error))
+    except ModuleNotFoundError as error:
+        return _refuse(f"no module named {error.name!r}: the suite needs pip install 'arbitor[test]'")
+    started, begin = datetime.now(UTC), time.monotonic()
+    if path is None:
+        path = Path("reports", f"verify-{name}-{started:%Y-%m-%dT%H-%M-%SZ}.json")
+    collected = Collected()
+    words = [*_layout(suite), "--backend", name, "--device", device, *arguments]
+    status = int(pytest.main(words, plugins=[collected]))
+    record = {
+        "backend": name,
+        "module": backend.module.__name__,
+        "device": device,
+        "arguments": list(arguments),
+        "date": started.isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - begin, 1),
+        "exit_status": status,
+        **collected.summary(),
+        "machine": machine(),
+        "source": source(suite.parent),
+    }
+    write_whole(path, (json.dumps(sealed(record), indent=2) + "\n").encode())
+    print(f"report: {path}")
+    return status
+
+
+def find_suite() -> Path:
+    """The folder of the conformance suite: beside the package in a checkout, inside it when installed."""
+    for part in parts:
+        folder = Path(part, "conformance")
+        if (folder / "conftest.py").is_file():
+            return folder
+    raise RuntimeError(f"the conformance suite is not below {' or '.join(parts)}")
+
+
+class Collected:
+    """A pytest plugin that counts what every test did, also under pytest-xdist."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(("passed", "failed", "error", "skipped", "xfailed"), 0)
+        self.reasons: Counter[str] = Counter()
+        self.failed: list[str] = []
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """One phase of one test: a pass counts by its call, anything else by the phase where it happened."""
+        if report.skipped:
+            expected = hasattr(report, "wasxfail")
+            self._count("xfailed" if expected else "skipped")
+            self.reasons[report.wasxfail if expected else _reason(report.longrepr)] += 1
+        elif report.failed:
+            self._count("failed" if report.when == "call" else "error", report.nodeid)
+        elif report.when == "call":
+            self._count("passed")
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """A file that could not be collected, or was skipped as a whole."""
+        if report.failed:
+            self._count("error", report.nodeid)
+        elif report.skipped:
+            self._count("skipped")
+            self.reasons[_reason(report.longrepr)] += 1
+
+    def _count(self, outcome: str, failed: str = "") -> None:
+        self.counts[outcome] += 1
+        if failed:
+            self.failed.append(failed)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts by outcome, how often which reason kept a test from running, and what failed, sorted."""
+        return {
+            "counts": self.counts,
+            "not_run": dict(sorted(self.reasons.items())),
+            "failed": sorted(self.failed),
+        }
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """`record` with its seal at the end: SHA-256 of its JSON without it, keys sorted, no blanks, ASCII."""
+    bare = {name: value for name, value in record.items() if name != SEAL}
+    text = json.dumps(bare, sort_keys=True, separators=(",", ":"))
+    return bare | {SEAL: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def machine() -> dict[str, Any]:
+    """Versions, devices and settings that the results belong to."""
+    return {
+        "arbitor": __version__,
+        "python": platform.python_version(),
+        **{name: package_version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "cuda_devices": devices(),
+        "environment": settings(),
+    }
+
+
+def source(root: Path) -> dict[str, Any] | None:
+    """Commit of the checkout at `root` and whether its files differ from it; None outside a checkout."""
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(root: Path, *words: str) -> str:
+    command = ["git", "-C", str(root), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _layout(suite: Path) -> list[str]:
+    """Arguments that name the suite and its settings: the checkout's own, or stand-ins when installed."""
+    if (suite.parent / "pyproject.toml").is_file():
+        return [str(suite)]
+    # Not the settings of whatever project lies above; and nothing is written into the package.
+    alone = ["-c", os.devnull, "--rootdir", str(suite), "-p", "no:cacheprovider", "--import-mode=importlib"]
+    return [str(suite), *alone, "-o", "markers=clause(*ids): clauses of docs/SPEC.md that the test checks"]
+
+
+def _reason(where: Any) -> str:
+    return str(where[2]).removeprefix("Skipped: ") if isinstance(where, tuple) else str(where)
+
+
+def _refuse(sentence: str) -> int:
+    print(f"error: {sentence}", file=sys.stderr)
+    return USAGE_ERROR

@@ -1,0 +1,201 @@
+"""Kinds of arrays: how the elements of one argument are made, by name.
+
+A kind is a function of a NumPy generator and a shape. Extremes are kinds of their own and not accidents of a
+uniform draw. Integers are int64 until they are stored, and both ends of every range are included; float32 is
+made as patterns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+Build = Callable[[np.random.Generator, Shape], Array]
+Kinds = Mapping[str, Build]
+
+INT32_MAX = 2**31 - 1
+SIGN = 1 << 31
+INFINITY = 0x7F800000
+LARGEST = 0x7F7FFFFF
+NANS = (0x7FC00000, 0xFFC00000, 0x7F800001, 0xFF800001, 0x7FFFFFFF, 0xFFFFFFFF)
+FLOAT_SPIKES = (
+    0,
+    SIGN,
+    1,
+    SIGN | 1,
+    0x7FFFFF,
+    0x800000,
+    0x3F800000,
+    0x42FE0000,
+    0x42FE0001,
+    LARGEST,
+    SIGN | LARGEST,
+)
+POISON_SPIKES = (INFINITY, SIGN | INFINITY, *NANS)
+
+
+def among(*values: int) -> Build:
+    """Each element one of these."""
+    return lambda rng, shape: rng.choice(np.array(values, np.int64), shape)
+
+
+def between(low: int, high: int) -> Build:
+    """Uniform, both ends included."""
+    return lambda rng, shape: rng.integers(low, high, shape, endpoint=True)
+
+
+def packed(trits: Array, fields: int = 4, base: int = 4) -> Array:
+    """Trits [R, C] four a byte, or five in base 3: written here so that no backend makes its own input."""
+    codes = np.ones((trits.shape[0], -(-trits.shape[1] // fields) * fields), np.int64)
+    codes[:, : trits.shape[1]] = trits + 1
+    places: Array = base ** np.arange(fields)
+    whole: Array = (codes.reshape(len(trits), -1, fields) * places).sum(axis=2)
+    return whole.astype(np.uint8)
+
+
+def _one_hot(rng: np.random.Generator, shape: Shape) -> Array:
+    array = np.zeros(shape, np.int64)
+    array.reshape(-1)[rng.integers(array.size)] = rng.choice([-127, -1, 1, 127])
+    return array
+
+
+TRITS: Kinds = {
+    "mixed": between(-1, 1),
+    "zero": among(0),
+    "plus": among(1),
+    "minus": among(-1),
+    "rails": among(-1, 1),
+    "sparse": among(-1, 0, 0, 0, 0, 0, 1),
+}
+QUANTISED: Kinds = {
+    "mixed": between(-127, 127),
+    "zero": among(0),
+    "one-hot": _one_hot,
+    "small": between(-2, 2),
+    "rails": among(-127, 127),
+    "top": among(127),
+    "bottom": among(-127),
+}
+ROW_EXPONENTS: Kinds = {
+    "zero": among(0),
+    "near": between(-8, 8),
+    "mixed": between(-100, 122),
+    "lowest": among(-100),
+    "highest": among(122),
+    "ends": among(-100, -99, 121, 122),
+    "some poisoned": among(-3, 0, 2, 127),
+    "poisoned": among(127),
+}
+
+
+def accumulators(threshold: int, limit: int = 127) -> Kinds:
+    """Values of t_accum, e_accum or corr_accum around what decides: zero, the threshold, the rails."""
+    edges = (-threshold, threshold, 1 - threshold, threshold - 1)
+    return {
+        "zero": among(0),
+        "mixed": between(-127, 127),
+        "quiet": between(1 - threshold, threshold - 1),
+        "threshold": among(*edges),
+        "rails": among(-limit, limit),
+        "all": among(*edges, -limit, limit, 0, 1, -1),
+    }
+
+
+def gradients(group_size: int) -> Kinds:
+    """int32 gradients: the extremes, silent groups, one element against a silent group, powers of two."""
+
+    def groups(rng: np.random.Generator, shape: Shape, width: int) -> Array:
+        count = -(-shape[1] // group_size)
+        return np.repeat(rng.integers(0, width, (shape[0], count)), group_size, axis=1)[:, : shape[1]]
+
+    def silent(rng: np.random.Generator, shape: Shape) -> Array:
+        silenced: Array = between(-1000, 1000)(rng, shape) * groups(rng, shape, 2)
+        return silenced
+
+    def one_hot(rng: np.random.Generator, shape: Shape) -> Array:
+        place = np.arange(shape[1]) % group_size == groups(rng, shape, group_size)
+        hot: Array = place * rng.choice([-INT32_MAX, -3, -1, 1, 7, INT32_MAX], shape)
+        return hot
+
+    def powers(rng: np.random.Generator, shape: Shape) -> Array:
+        beside: Array = (1 << rng.integers(0, 31, shape)) - rng.integers(0, 2, shape)
+        return beside * among(-1, 1)(rng, shape)
+
+    def equal(rng: np.random.Generator, shape: Shape) -> Array:
+        return np.full(shape, rng.integers(-(2**20), 2**20))
+
+    return {
+        "zero": among(0),
+        "small": between(-3, 3),
+        "mixed": between(-(2**20), 2**20),
+        "any": between(-INT32_MAX, INT32_MAX),
+        "extreme": among(-INT32_MAX, INT32_MAX),
+        "extreme or zero": among(-INT32_MAX, 0, INT32_MAX),
+        "silent groups": silent,
+        "one-hot": one_hot,
+        "powers of two": powers,
+        "equal": equal,
+    }
+
+
+def _signed(rng: np.random.Generator, patterns: Array) -> Array:
+    return patterns | among(0, SIGN)(rng, patterns.shape)
+
+
+def _patterns(values: Array) -> Array:
+    with np.errstate(over="ignore", under="ignore"):
+        return values.astype(np.float32).view(np.uint32).astype(np.int64)
+
+
+def _at_own_scale(rng: np.random.Generator, shape: Shape) -> Array:
+    """Rows of ordinary numbers, each at a scale of its own: every exponent of the quantiser."""
+    scale = rng.integers(-150, 126, (shape[0], 1))
+    return _patterns(np.ldexp(rng.standard_normal(shape), scale))
+
+
+def _ties(rng: np.random.Generator, shape: Shape) -> Array:
+    """Halves of the unit of q: a row has 127 * 2^k as its largest and multiples of 2^(k-1) besides."""
+    values = rng.integers(-253, 253, shape, endpoint=True) / 2
+    values[:, rng.integers(shape[1])] = 127
+    return _patterns(np.ldexp(values, rng.integers(-90, 120, (shape[0], 1))))
+
+
+def _around(mantissa: int) -> Build:
+    """One exponent field a row, this mantissa, and its neighbours on both sides."""
+
+    def build(rng: np.random.Generator, shape: Shape) -> Array:
+        field = rng.integers(1, 254, (shape[0], 1), endpoint=True) << 23
+        return _signed(rng, field + mantissa + rng.integers(-1, 1, shape, endpoint=True))
+
+    return build
+
+
+def _finite(rng: np.random.Generator, shape: Shape) -> Array:
+    return _signed(rng, rng.integers(0, INFINITY, shape))
+
+
+def _nans(rng: np.random.Generator, shape: Shape) -> Array:
+    """Random finite patterns, and NaNs of both signs among them."""
+    payload = INFINITY | rng.integers(1, 2**23, shape)
+    return _signed(rng, np.where(rng.random(shape) < 0.1, payload, _finite(rng, shape)))
+
+
+# float32 patterns [sets, elements of a set]: what shares an exponent is a row here
+FLOATS: Kinds = {
+    "ordinary": lambda rng, shape: _patterns(rng.standard_normal(shape)),
+    "zeros": among(0, SIGN),
+    "own scale": _at_own_scale,
+    "ties": _ties,
+    "around 127 * 2^k": _around(0x7E0000),
+    "around 2^k": _around(0),
+    "subnormal": lambda rng, shape: _signed(rng, rng.integers(0, 2**23, shape)),
+    "finite": _finite,
+    "largest": among(LARGEST, LARGEST - 1, SIGN | LARGEST),
+    "NaNs": _nans,
+    "any": between(0, 2**32 - 1),
+}

@@ -1,0 +1,112 @@
+"""The suite's options, its profiles of examples, the fixtures of what is under test, and its report.
+
+The report counts every test that did not run, with the reason: what was not run is never taken for passed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from arbitor.conformance.target import Target, target_of
+from arbitor.kernels.registry import Backend, BackendUnavailable
+
+TARGET = pytest.StashKey[Target]()
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile(
+    "quick", derandomize=True, max_examples=100, deadline=None, database=None, suppress_health_check=_SLOW
+)
+settings.register_profile("deep", max_examples=1000, deadline=None, suppress_health_check=_SLOW)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("arbitor")
+    group.addoption("--backend", default="torch", help="registry name or module path (default: torch)")
+    group.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="of the backend's arrays")
+    group.addoption(
+        "--examples",
+        default="quick",
+        choices=("quick", "deep"),
+        help="quick: 100 per property, always the same ones (default); deep: 1000 random ones",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile(config.getoption("--examples"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+    device = config.getoption("--device")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise pytest.UsageError("--device cuda: torch sees no CUDA device here")
+    name = config.getoption("--backend")
+    try:
+        config.stash[TARGET] = target_of(name, device)
+    except (ValueError, BackendUnavailable) as error:
+        raise pytest.UsageError(f"--backend {name}: {error}") from None
+
+
+def _under_test(config: pytest.Config) -> str:
+    target = config.stash[TARGET]
+    return (
+        f"{target.backend.name} ({target.backend.module.__name__}) on {target.device}, "
+        f"judged by {target.judge.module.__name__}, {config.getoption('--examples')} examples"
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    versions = {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "hypothesis": hypothesis.__version__,
+    }
+    environment = {name: value for name, value in sorted(os.environ.items()) if name.startswith("ARB")}
+    return [
+        f"backend: {_under_test(config)}",
+        "versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "environment: " + (", ".join(f"{n}={v}" for n, v in environment.items()) or "no ARB variable is set"),
+    ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    write = terminalreporter.write_line
+    terminalreporter.section("arbitor")
+    write(f"backend: {_under_test(config)}")
+    reports = [report for kind in terminalreporter.stats.values() for report in kind]
+    properties = [item for report in reports for item in getattr(report, "user_properties", ())]
+    for size in sorted({value for name, value in properties if name == "domain"}):
+        write(f"domain {size}")
+    skipped = terminalreporter.stats.get("skipped", ())
+    for reason, count in sorted(Counter(_reason(report) for report in skipped).items()):
+        write(f"not run: {reason}: {count}")
+
+
+def _reason(report: pytest.TestReport) -> str:
+    where = report.longrepr
+    return where[2].removeprefix("Skipped: ") if isinstance(where, tuple) else str(where)
+
+
+@pytest.fixture(scope="session")
+def target(pytestconfig: pytest.Config) -> Target:
+    """The backend under test beside its judge."""
+    return pytestconfig.stash[TARGET]
+
+
+@pytest.fixture(scope="session")
+def backend(target: Target) -> Backend:
+    """The backend under test."""
+    return target.backend
+
+
+@pytest.fixture
+def domain(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
+    """Called as domain(name, size) by a test that walks a whole domain; the report shows it."""
+    return lambda name, size: record_property("domain", f"{name} size {size}")

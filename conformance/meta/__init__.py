@@ -1,0 +1,3 @@
+"""Tests of the tests: that the strategies reach the edges, that the comparison sees one bit, that lies are
+caught.
+"""

@@ -1,0 +1,114 @@
+"""What is under test, and who judges it: the only file of the suite that knows.
+
+The expected results come from `reference`. The reference itself is judged by the oracle, because a check that
+cannot fail is a defect. Both run through the registry, so a stranger's module is tested exactly as ours is.
+Every call gets tensors of its own: neither side sees what the other wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from arbitor.conformance.compare import assert_same, difference
+from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.registry import Backend, select
+
+REFERENCE = "reference"
+ORACLE = "arbitor.conformance.oracle"
+
+Arguments = dict[str, Any]
+Arrays = dict[str, torch.Tensor]
+Layout = Callable[[str, torch.Tensor], torch.Tensor]
+
+
+def own(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The layout of every other argument: a contiguous tensor of the call's own."""
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What both sides gave, results and arguments written in place, by name; and inputs that were changed."""
+
+    expected: Arrays
+    actual: Arrays
+    disturbed: tuple[str, ...]
+
+
+def judge_of(backend_name: str) -> Backend:
+    """The backend that says what is right: the reference, or the oracle for the reference itself."""
+    reference = select(REFERENCE)
+    return select(ORACLE) if select(backend_name).module is reference.module else reference
+
+
+def target_of(backend_name: str, device: str = "cpu") -> Target:
+    """The backend of that name or module path as a target, with its judge."""
+    return Target(select(backend_name), judge_of(backend_name), device)
+
+
+def call(backend: Backend, operation: str, arguments: Arguments, device: str = "cpu") -> Arrays:
+    """One call: results by their names in the table of operations, and arguments written in place."""
+    table = OPERATIONS[operation]
+    found = getattr(backend, operation)(**arguments, **({} if table.arrays else {"device": device}))
+    results = found if isinstance(found, tuple) else (found,)
+    if len(results) != len(table.results):
+        raise AssertionError(f"{operation} gave {len(results)} results, expected {len(table.results)}")
+    named = {array.name: result for array, result in zip(table.results, results, strict=True)}
+    return named | {array.name: arguments[array.name] for array in table.arrays if array.in_place}
+
+
+class Target:
+    """A backend under test beside its judge. Its arrays are on `device`; the judge is on the CPU."""
+
+    def __init__(self, backend: Backend, judge: Backend, device: str = "cpu") -> None:
+        self.backend = backend
+        self.judge = judge
+        self.device = device
+
+    def placed(self, arguments: Arguments, layout: Layout = own) -> Arguments:
+        """The arguments with tensors of their own on the target's device, in that memory layout."""
+        return {
+            name: layout(name, value.to(self.device)) if isinstance(value, torch.Tensor) else value
+            for name, value in arguments.items()
+        }
+
+    def run_both(self, operation: str, arguments: Arguments, layout: Layout = own) -> Outcome:
+        """The same call on both sides; only the target gets the unusual layout."""
+        copies = {n: own(n, v) if isinstance(v, torch.Tensor) else v for n, v in arguments.items()}
+        expected = call(self.judge, operation, copies)
+        mine = self.placed(arguments, layout)
+        actual = call(self.backend, operation, mine, self.device)
+        disturbed = tuple(
+            array.name
+            for array in OPERATIONS[operation].arrays
+            if not array.in_place and difference(array.name, arguments[array.name], mine[array.name])
+        )
+        return Outcome(expected, actual, disturbed)
+
+    def check(self, operation: str, arguments: Arguments, layout: Layout = own) -> Arrays:
+        """Raises AssertionError unless both give the same bytes and inputs stay; gives the results."""
+        outcome = self.run_both(operation, arguments, layout)
+        assert_same(operation, arguments, outcome.expected, outcome.actual, self.backend.name)
+        if outcome.disturbed:
+            raise AssertionError(f"{operation} changed its input {', '.join(outcome.disturbed)}")
+        return {name: array.cpu() for name, array in outcome.actual.items()}
+
+    def refuses(
+        self, operation: str, arguments: Arguments, error: type[Exception], *names: str | int
+    ) -> None:
+        """Raises unless `error` refuses the call, its message has all `names`, and nothing has changed."""
+        mine = self.placed(arguments, layout=lambda name, tensor: tensor)
+        before = self.placed(arguments)
+        with pytest.raises(error) as caught:
+            call(self.backend, operation, mine, self.device)
+        missing = [name for name in names if str(name) not in str(caught.value)]
+        if missing:
+            raise AssertionError(f"{operation}: the message names not {missing}: {caught.value}")
+        for name, value in before.items():
+            if isinstance(value, torch.Tensor) and difference(name, value, mine[name]):
+                raise AssertionError(f"{operation} was refused but changed {name}")

@@ -1,0 +1,45 @@
+"""`linear_update`: the weight gradient and the update in one."""
+
+import pytest
+import torch
+
+from arbitor.conformance.common import HOW, agreement, int8, layouts, packed, refusals, repetition
+from arbitor.conformance.strategies import example
+from arbitor.conformance.target import Target
+
+test_agrees = agreement("linear_update", "ARB-UPD-002", "ARB-LIN-005")
+test_refuses = refusals("linear_update")
+test_layouts = layouts("linear_update")
+test_repeats = repetition("linear_update")
+
+
+@pytest.mark.clause("ARB-UPD-002")
+@pytest.mark.parametrize("seed", range(12))
+def test_is_the_two_operations_one_after_the_other(target: Target, seed: int) -> None:
+    arguments = example("linear_update", seed)
+    whole = target.check("linear_update", arguments)
+    operands = {name: arguments.pop(name) for name in ("q_g", "q_x")}
+    gradient = target.check("weight_gradient", operands)["gradient"]
+    parts = target.check("ternary_update", {"gradient": gradient} | arguments)
+    for name, array in parts.items():
+        assert whole[name].tolist() == array.tolist()
+
+
+@pytest.mark.clause("ARB-UPD-002", "ARB-VOTE-002")
+@pytest.mark.parametrize("tokens", [1, 2000])
+def test_one_unit_of_gradient_decides(target: Target, tokens: int) -> None:
+    """Sums of large products that leave -1, 0 and 1: a sum that is rounded on the way votes wrongly."""
+    q_g = torch.full((2 * tokens + 1, 1), 127, dtype=torch.int8)
+    q_g[tokens:-1] = -127
+    q_g[-1] = 1
+    q_x = torch.full((2 * tokens + 1, 3), 127, dtype=torch.int8)
+    q_x[-1] = int8([-1, 0, 1])
+    state = {
+        "codes": packed(int8([[0, 0, 0]])),
+        "t_accum": int8([[0, 0, 0]]),
+        "e": int8([[0]]),
+        "e_accum": int8([[0]]),
+    }
+    found = target.check("linear_update", {"q_g": q_g, "q_x": q_x} | state | HOW)
+    assert found["t_accum"].tolist() == [[1, 0, -1]]
+    assert found["counts"].tolist() == [2, 0, 0, 0, 0]

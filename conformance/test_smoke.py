@@ -1,0 +1,111 @@
+"""The shortest training runs end in their bands, and the smoke script says so when one does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from arbitor.conformance.bands import RUNS, Run, load_bands
+from arbitor.conformance.bands import judge as verdict_of
+from arbitor.conformance.launch import RunFailed, launch, missing
+from arbitor.conformance.target import Target
+
+
+def report_of(run: str, **changes: Any) -> dict[str, Any]:
+    """A report in the middle of the run's band."""
+    band = load_bands()[run]
+    middle = (band.low + band.high) / 2
+    report = {
+        "name": "canned", "backend": "torch", "reason": "auto: canned", "losses": [middle], "valid": [middle],
+        "unigram": 3.2, "digest": "d" * 64, "float_parameters": 0, "seconds": 1.0, "skipped": [],
+        "corpus": {"name": band.corpus},
+    }  # fmt: skip
+    return report | changes
+
+
+@pytest.mark.clause("ARB-MODEL-001", "ARB-RUN-008")
+@pytest.mark.parametrize("run", ["pretrain", "text"])
+def test_short_run(run: str, target: Target, tmp_path: Path) -> None:
+    """Finite, nothing skipped, no float parameter, in the band recorded over seeds."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    if target.backend.arrays == "lists":
+        pytest.skip("a model on lists of Python integers takes hours")
+    where = ("--backend", target.backend.name, "--device", target.device, "--runs", str(tmp_path))
+    report = launch(RUNS[run], *where, "--threads", str(torch.get_num_threads()))
+    assert verdict_of(run, report, load_bands()[run]).problems == ()
+    assert report["steps"] == int(RUNS[run].arguments[1])
+    assert report["float_parameters"] == 0
+
+
+class Canned:
+    """Stands in for `launch`: reports in their bands, except for what a test changes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.smoke = pytest.importorskip("training.smoke", reason="the trainers do not ship")
+        monkeypatch.setattr(self.smoke, "launch", self.launch)
+        monkeypatch.setattr(self.smoke.console, "width", 200)
+        self.changes: dict[tuple[str, ...], dict[str, Any]] = {}
+        self.fails = ""
+
+    def launch(self, run: Run, *extra: str) -> dict[str, Any]:
+        name = next(name for name, candidate in RUNS.items() if candidate == run)
+        if name == self.fails:
+            raise RunFailed("python training/text.py: exit status 1: out of memory")
+        backend = {"backend": extra[1]} if extra[:1] == ("--backend",) else {}
+        frozen = {"valid": [6.0], "losses": [6.0]} if "frozen" in extra else {}
+        kind = (name, "frozen") if frozen else (name, backend.get("backend", "auto"))
+        return report_of(name, **backend, **frozen) | self.changes.get(kind, {})
+
+
+@pytest.fixture
+def canned(monkeypatch: pytest.MonkeyPatch) -> Canned:
+    return Canned(monkeypatch)
+
+
+def test_smoke_passes(canned: Canned, capsys: pytest.CaptureFixture[str]) -> None:
+    assert canned.smoke.main([]) == 0
+    shown = capsys.readouterr().out
+    assert "auto: canned" in shown
+    assert "FAILED" not in shown
+
+
+@pytest.mark.clause("ARB-TRAIN-001", "ARB-TRAIN-003")
+@pytest.mark.parametrize(
+    ("kind", "change", "sentence"),
+    [
+        (("pretrain", "torch"), {"digest": "e" * 64}, "pretrain on torch: state hashes differ"),
+        (
+            ("text", "reference"),
+            {"losses": [4.0, None]},
+            "text on reference: its training losses are not all",
+        ),
+        (("text", "torch"), {"float_parameters": 7}, "text on torch: it has 7 trainable float parameters"),
+        (("learning", "auto"), {"valid": [2.9]}, "learning on torch: validation 2.9000 is outside the band"),
+        (("learning", "auto"), {"unigram": 1.0}, "is not below the unigram entropy 1.0000"),
+        (("learning", "frozen"), {"valid": [2.0]}, "is not 1.0 below that of frozen trits, 2.0000"),
+    ],
+)
+def test_smoke_fails(
+    canned: Canned,
+    capsys: pytest.CaptureFixture[str],
+    kind: tuple[str, str],
+    change: dict[str, Any],
+    sentence: str,
+) -> None:
+    """Exit status 1, and one sentence at the end of it."""
+    canned.changes[kind] = change
+    assert canned.smoke.main([]) == 1
+    table, _, sentences = capsys.readouterr().out.partition(" s in all")
+    assert "FAILED" in table
+    assert sentence in " ".join(sentences.split())
+
+
+def test_smoke_survives_a_run_that_does_not(canned: Canned, capsys: pytest.CaptureFixture[str]) -> None:
+    canned.fails = "text"
+    assert canned.smoke.main([]) == 1
+    assert "text on torch: python training/text.py: exit status 1: out of memory." in capsys.readouterr().out

@@ -1,0 +1,172 @@
+"""Does it train? Short runs and one that learns, judged by recorded bands.   python -m training.smoke
+
+Each run is the real command line in a process of its own. The short ones go on the NumPy reference and on
+torch, both on the CPU, and must agree in every loss and in the state hash (ARB-TRAIN-001). The learning run
+goes on what `auto` takes and must end in its band, below the unigram entropy of its corpus, and far below a
+control with frozen trits (ARB-TRAIN-003). Exit status 1 if anything is wrong, with one sentence for each at
+the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from arbitor.conformance.bands import (
+    MEASURES,
+    RUNS,
+    Band,
+    Report,
+    Verdict,
+    against_control,
+    judge,
+    load_bands,
+    same_trajectory,
+)
+from arbitor.conformance.launch import RunFailed, launch
+
+# Nothing of a frozen model changes, so its validation is the same after 20 steps as after all of them.
+CONTROL = ("--control", "frozen", "--steps", "20", "--log-interval", "2", "--eval-interval", "20")
+console = Console()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table: a run, where it ran, what it reported (None if it failed), and what was found."""
+
+    name: str
+    backend: str
+    report: Report | None
+    verdict: Verdict
+    seconds: float
+
+    def also(self, problems: Sequence[str]) -> Line:
+        """The same with further problems."""
+        return replace(self, verdict=replace(self.verdict, problems=(*self.verdict.problems, *problems)))
+
+
+def run_line(name: str, run: str, band: Band | None, *extra: str) -> Line:
+    """Start `run` with `extra` flags, wait for it, judge it."""
+    backend = extra[extra.index("--backend") + 1] if "--backend" in extra else "auto"
+    started = time.monotonic()
+    with console.status(f"{name} on {backend}"):
+        try:
+            report = launch(RUNS[run], *extra)
+        except RunFailed as error:
+            verdict = Verdict(run, math.nan, band, (str(error),))
+            return Line(name, backend, None, verdict, time.monotonic() - started)
+    return Line(name, report["backend"], report, judge(run, report, band), time.monotonic() - started)
+
+
+def short_lines(name: str, band: Band) -> list[Line]:
+    """A short run on both backends; the second line says if they differ."""
+    lines = [
+        run_line(name, name, band, "--backend", backend, "--device", "cpu")
+        for backend in ("reference", "torch")
+    ]
+    first, second = lines[0].report, lines[1].report
+    if first is not None and second is not None:
+        lines[1] = lines[1].also(same_trajectory(first, second))
+    return lines
+
+
+def learning_lines(band: Band) -> list[Line]:
+    """The learning run and its control; the learning run says if it is not far below."""
+    learning = run_line("learning", "learning", band)
+    frozen = run_line("learning, frozen", "learning", None, *CONTROL)
+    if math.isfinite(learning.verdict.value) and math.isfinite(frozen.verdict.value):
+        learning = learning.also(against_control(learning.verdict.value, frozen.verdict.value))
+    return [learning, frozen]
+
+
+def table_of(lines: Sequence[Line]) -> Table:
+    """What every run measured and how it was judged."""
+    table = Table(title="smoke: losses in nats a byte", title_justify="left")
+    for heading in (
+        "run",
+        "backend",
+        "training",
+        "validation",
+        "judged",
+        "band",
+        "floats",
+        "seconds",
+        "verdict",
+    ):
+        table.add_column(heading, justify="right" if heading in ("floats", "seconds") else "left")
+    for line in lines:
+        band = line.verdict.band
+        table.add_row(
+            line.name,
+            line.backend,
+            *_losses(line.report),
+            f"{MEASURES[RUNS[line.verdict.run].measure]} {line.verdict.value:.3f}",
+            f"{band.low:.3f} .. {band.high:.3f}" if band else "none",
+            "" if line.report is None else f"{line.report['float_parameters']:,}",
+            f"{line.seconds:.0f}",
+            Text("passed", "green") if line.verdict.passed else Text("FAILED", "bold red"),
+        )
+    return table
+
+
+def _losses(report: Report | None) -> tuple[str, str]:
+    if report is None:
+        return "", ""
+    training, validation = (
+        ["nan" if loss is None else f"{loss:.3f}" for loss in report[name]] for name in ("losses", "valid")
+    )
+    ends = dict.fromkeys([*training[:1], *training[-1:]])
+    return " -> ".join(ends), "".join(validation[-1:])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run everything, print the table, and what is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.smoke", description="Train a little and say whether it learns."
+    )
+    parser.parse_args(arguments)
+    started = time.monotonic()
+    try:
+        bands = load_bands()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    lines = [
+        *short_lines("pretrain", bands["pretrain"]),
+        *short_lines("text", bands["text"]),
+        *learning_lines(bands["learning"]),
+    ]
+    console.print(table_of(lines))
+    for note in notes(lines):
+        console.print(Text(note))
+    console.print(f"{time.monotonic() - started:.0f} s in all")
+    problems = [f"{line.name} on {line.backend}: {text}." for line in lines for text in line.verdict.problems]
+    for problem in problems:
+        console.print(Text(problem, "red"))
+    return 1 if problems else 0
+
+
+def notes(lines: Sequence[Line]) -> list[str]:
+    """What the table does not say."""
+    found = [
+        "floats: trainable float parameters. The control takes 20 steps only: a frozen model does not change."
+    ]
+    learning = next(line.report for line in lines if line.name == "learning")
+    if learning is not None:
+        found.append(
+            f"The learning run went on {learning['backend']} ({learning['reason']}); its corpus, "
+            f"{learning['corpus']['name']}, has a unigram entropy of {learning['unigram']:.3f}."
+        )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
