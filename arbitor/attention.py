@@ -16,7 +16,8 @@ ROTARY_BASE = 10_000.0
 
 
 def rotary_angles(positions: torch.Tensor, head_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """positions int64 [T] -> cos, sin float32 [T, head_dim / 2]. Computed in float64, so a position has one value."""
+    """positions int64 [T] -> cos, sin float32 [T, head_dim / 2]. Computed in float64, so a position has one
+    value."""
     frequencies = ROTARY_BASE ** (
         -torch.arange(0, head_dim, 2, dtype=torch.float64, device=positions.device) / head_dim
     )
@@ -34,7 +35,8 @@ def rotate(x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.
 class CausalAttention(nn.Module):
     """Multi-head attention over ternary projections; position t sees t-window+1..t (ARB-MODEL-002).
 
-    Queries and keys are normalised. The cache holds rotated keys and values of earlier calls, at most window - 1 positions;
+    Queries and keys are normalised. The cache holds rotated keys and values of earlier calls, at most window
+    - 1 positions;
     it is a plain attribute, so no checkpoint sees it (ARB-MODEL-003).
     """
 
@@ -60,15 +62,16 @@ class CausalAttention(nn.Module):
         if stateful:
             k, v = self._extend(k, v)
         y = attend(q, k, v, self.window)
-        y = self.out(rms_norm(y.transpose(1, 2).flatten(2)))
-        return y
+        projected: torch.Tensor = self.out(rms_norm(y.transpose(1, 2).flatten(2)))
+        return projected
 
     def _extend(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self._cache is not None:
             old_k, old_v = self._cache
             if old_k.shape[0] != k.shape[0]:
                 raise ValueError(
-                    f"the KV cache holds a batch of {old_k.shape[0]}, got {k.shape[0]}; call reset_runtime_state first"
+                    f"the KV cache holds a batch of {old_k.shape[0]}, got {k.shape[0]}; "
+                    "call reset_runtime_state first"
                 )
             k, v = torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
         kept = 0 if self.window is None else max(k.shape[2] - (self.window - 1), 0)
@@ -79,8 +82,8 @@ class CausalAttention(nn.Module):
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int | None) -> torch.Tensor:
     """Softmax attention, q [B, H, T, D] over k, v [B, H, S, D] whose last T positions are the queries' own.
 
-    Without a graph it is computed in float64 and rounded once, so that the answer for a token does not depend on how
-    many others are computed with it (ARB-MODEL-002).
+    Without a graph it is computed in float64 and rounded once, so that the answer for a token does not depend
+    on how many others are computed with it (ARB-MODEL-002).
     """
     dtype = q.dtype
     if not q.requires_grad:
@@ -91,4 +94,5 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int | None
     hidden = key > last
     if window is not None:
         hidden |= key <= last - window
-    return (scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v).to(dtype)
+    y: torch.Tensor = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
+    return y.to(dtype)

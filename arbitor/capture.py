@@ -1,8 +1,10 @@
-"""Gradient capture: autograd functions whose backward hands integers to the module instead of a float weight gradient.
+"""Gradient capture: autograd functions whose backward hands integers to the module instead of a float weight
+gradient.
 
-There is no float weight to hang a gradient on. The forward takes an *anchor*, an empty leaf that requires grad, so that the
-graph exists although no parameter does; the backward quantises the output gradient for the input and leaves what the weight
-needs with the module (ARB-RUN-001). Everything that is captured is detached; a second backward raises (ARB-RUN-004).
+There is no float weight to hang a gradient on. The forward takes an *anchor*, an empty leaf that requires
+grad, so that the graph exists although no parameter does; the backward quantises the output gradient for the
+input and leaves what the weight needs with the module (ARB-RUN-001). Everything that is captured is detached;
+a second backward raises (ARB-RUN-004).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ INPUT_GRADIENT, WEIGHT_GRADIENT = 1, 2
 
 @dataclass(frozen=True)
 class LinearCapture:
-    """One call of a linear layer: q_x int8 [T, I], e_x int8 [T], dy float32 [T, O], and its first token's number."""
+    """One call of a linear layer: q_x int8 [T, I], e_x int8 [T], dy float32 [T, O], and its first token's
+    number."""
 
     first_row: int
     q_x: torch.Tensor
@@ -50,12 +53,15 @@ def _once(ctx: Any, module: TernaryModule) -> None:
             "run the forward again"
         )
     if ctx.updates != module.updates:
-        raise RuntimeError(f"{module.label} was updated between this forward and its backward; run the forward again")
+        raise RuntimeError(
+            f"{module.label} was updated between this forward and its backward; run the forward again"
+        )
     ctx.captured = True
 
 
 class LinearFunction(torch.autograd.Function):
-    """y = x W^T with quantised x and packed W; backward gives dx and captures the rest (ARB-LIN-001, -002)."""
+    """y = x W^T with quantised x and packed W; backward gives dx and captures the rest (ARB-LIN-001,
+    -002)."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, _anchor: torch.Tensor, module: TernaryLinear) -> torch.Tensor:
@@ -66,7 +72,13 @@ class LinearFunction(torch.autograd.Function):
             ctx.module, ctx.captured, ctx.updates = module, False, module.updates
             ctx.first_row = module.number_tokens(x.shape[0])
         y: torch.Tensor = module.backend.linear_forward(
-            q_x, e_x, module.codes, module.e, module.shape.e_base, module.shape.e_span, module.shape.group_size
+            q_x,
+            e_x,
+            module.codes,
+            module.e,
+            module.shape.e_base,
+            module.shape.e_span,
+            module.shape.group_size,
         )
         return y
 

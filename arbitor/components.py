@@ -1,8 +1,8 @@
 """The ternary modules: TernaryLinear, TernaryEmbeddingTable, and the norm without parameters.
 
-Their whole state is integers in buffers (ARB-STATE-001). Forward and backward go through a backend by name; the update is
-driven from outside (`update.py`) in two steps, `prepare` and `apply`, so that a poisoned gradient anywhere is seen before any
-module has changed (ARB-RUN-005).
+Their whole state is integers in buffers (ARB-STATE-001). Forward and backward go through a backend by name;
+the update is driven from outside (`update.py`) in two steps, `prepare` and `apply`, so that a poisoned
+gradient anywhere is seen before any module has changed (ARB-RUN-005).
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from torch import nn
 
 from arbitor.kernels import registry
 
-from .capture import WEIGHT_GRADIENT, EmbeddingCapture, EmbeddingFunction, LinearCapture, LinearFunction, anchor
+from .capture import (
+    WEIGHT_GRADIENT,
+    EmbeddingCapture,
+    EmbeddingFunction,
+    LinearCapture,
+    LinearFunction,
+    anchor,
+)
 from .state import TernaryShape, check_state
 
 POISONED = 127
@@ -145,7 +152,8 @@ class TernaryModule(nn.Module):
         return dict(self._buffers)  # type: ignore[arg-type]
 
     def get_extra_state(self) -> torch.Tensor:
-        """The integers of the tensor as int64: e_base, e_span, group_size, tensor_id, updates, seed low, seed high."""
+        """The integers of the tensor as int64: e_base, e_span, group_size, tensor_id, updates, seed low,
+        seed high."""
         shape = self.shape
         numbers = (shape.e_base, shape.e_span, shape.group_size, self.tensor_id, self.updates)
         return torch.tensor([*numbers, self.seed & 0xFFFFFFFF, self.seed >> 32], dtype=torch.int64)
@@ -178,7 +186,9 @@ class TernaryModule(nn.Module):
         found = {name: tensors.get(prefix + name, own) for name, own in self.state().items()}
         check_state(prefix.rstrip(".") or self.label, found, shape)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """As in torch, but names too are checked before anything is changed (ARB-STATE-006)."""
         own, given = {*self._buffers, "_extra_state"}, set(state_dict)
         if strict and own != given:
@@ -223,10 +233,12 @@ class TernaryLinear(TernaryModule):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., I] -> y float32 [..., O]. Raises ValueError if the last axis is not I."""
         if x.shape[-1] != self.shape.columns:
-            raise ValueError(f"{self.label}: last axis of x must be {self.shape.columns}, got {tuple(x.shape)}")
+            raise ValueError(
+                f"{self.label}: last axis of x must be {self.shape.columns}, got {tuple(x.shape)}"
+            )
         flat = x.reshape(-1, x.shape[-1]).float().contiguous()
         y: torch.Tensor = LinearFunction.apply(flat, anchor(x.device), self)  # type: ignore[no-untyped-call]
-        return y.unflatten(0, x.shape[:-1])
+        return y.view(*x.shape[:-1], -1)
 
     def prepare(self) -> Prepared:
         """Quantise the output gradients column by column over all captures (ARB-LIN-005, ARB-RUN-003)."""
@@ -257,7 +269,7 @@ class TernaryEmbeddingTable(TernaryModule):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens int64 [...] -> y float32 [..., D]. Raises ValueError for a token outside the table."""
         y: torch.Tensor = EmbeddingFunction.apply(tokens.reshape(-1), anchor(tokens.device), self)  # type: ignore[no-untyped-call]
-        return y.unflatten(0, tokens.shape)
+        return y.view(*tokens.shape, -1)
 
     def prepare(self) -> Prepared:
         """Quantise the row gradients of the whole step with one exponent (ARB-EMB-002)."""

@@ -1,8 +1,8 @@
 """ARBModel: a byte-level transformer whose every weight is a trit. Text path.
 
-Pre-norm blocks of causal attention and a relu-squared MLP, a norm without parameters before every projection, rotary
-positions, a KV cache and a sliding window as runtime state. No trainable float parameter, no float in the state
-(ARB-MODEL-001); `_ternary_update_memory` is its optimiser step.
+Pre-norm blocks of causal attention and a relu-squared MLP, a norm without parameters before every projection,
+rotary positions, a KV cache and a sliding window as runtime state. No trainable float parameter, no float in
+the state (ARB-MODEL-001); `_ternary_update_memory` is its optimiser step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ VOCABULARY = 288  # 256 bytes and 32 specials
 
 @dataclass(frozen=True)
 class ARBConfig:
-    """Shape of a model. `window`: positions that attention sees, None for all; `seed`: of all its random bits."""
+    """Shape of a model. `window`: positions that attention sees, None for all; `seed`: of all its random
+    bits."""
 
     d_model: int = 128
     layers: int = 2
@@ -39,7 +40,8 @@ class ARBConfig:
     def __post_init__(self) -> None:
         if self.d_model % (2 * self.heads):
             raise ValueError(
-                f"d_model must be a multiple of 2 * heads (rotary pairs), got {self.d_model} and {self.heads} heads"
+                f"d_model must be a multiple of 2 * heads (rotary pairs), "
+                f"got {self.d_model} and {self.heads} heads"
             )
         if self.window is not None and self.window < 1:
             raise ValueError(f"window must be at least 1, got {self.window}")
@@ -68,10 +70,13 @@ class Block(nn.Module):
 class ARBModel(nn.Module):
     """Byte-level ternary transformer: tokens int64 [B, T] -> logits float32 [B, T, 288].
 
-    `parts` makes the projections and tables; the default makes ternary ones, the trainers' twins pass their own.
+    `parts` makes the projections and tables; the default makes ternary ones, the trainers' twins pass their
+    own.
     """
 
-    def __init__(self, config: ARBConfig | None = None, *, backend: str | None = None, parts: Parts | None = None) -> None:
+    def __init__(
+        self, config: ARBConfig | None = None, *, backend: str | None = None, parts: Parts | None = None
+    ) -> None:
         super().__init__()
         self.config = config = config or ARBConfig()
         parts = parts or TernaryParts(config.seed, config.group_size, config.e_span, backend)
@@ -84,8 +89,8 @@ class ARBModel(nn.Module):
     def forward(self, tokens: torch.Tensor, *, stateful: bool = False) -> torch.Tensor:
         """tokens int64 [B, T] -> logits float32 [B, T, 288].
 
-        `stateful` continues after the tokens of earlier stateful calls (KV cache, window) until `reset_runtime_state`.
-        Gradients stay inside one call.
+        `stateful` continues after the tokens of earlier stateful calls (KV cache, window) until
+        `reset_runtime_state`. Gradients stay inside one call.
         """
         start = self._position if stateful else 0
         positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
@@ -114,11 +119,15 @@ class ARBModel(nn.Module):
         """The optimiser step: see `update_memory`."""
         return update_memory(self, loss_components, loss_signal, gain=gain, scale_gain=scale_gain)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """As in torch, but everything is checked before anything is changed (ARB-STATE-006)."""
         own, given = set(self.state_dict()), set(state_dict)
         if strict and own != given:
-            raise ValueError(f"state_dict lacks {sorted(own - given)[:3]} and has unknown {sorted(given - own)[:3]}")
+            raise ValueError(
+                f"state_dict lacks {sorted(own - given)[:3]} and has unknown {sorted(given - own)[:3]}"
+            )
         for name, module in ternary_modules(self).items():
             module.check_incoming(dict(state_dict), f"{name}.")
         return super().load_state_dict(state_dict, strict=strict, assign=assign)

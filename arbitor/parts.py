@@ -1,4 +1,5 @@
-"""What a model is made of: a source of projections and tables, so that twins share every line of the architecture."""
+"""What a model is made of: a source of projections and tables, so that twins share every line of the
+architecture."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Parts(Protocol):
 
 
 class TernaryParts:
-    """Ternary modules, numbered in construction order: the number is the tensor_id of their random streams."""
+    """Ternary modules, numbered in construction order: the number is the tensor_id of their random
+    streams."""
 
     def __init__(self, seed: int, group_size: int, e_span: int, backend: str | None) -> None:
         self._ids = itertools.count()

@@ -16,7 +16,8 @@ from .update import ternary_modules
 def configure_ternary_training(
     model: nn.Module, accum_threshold: int = 32, e_accum_threshold: int = 32, **settings: Any
 ) -> int:
-    """Set both thresholds, and any other field of UpdateRule, on every ternary module; gives back accum_threshold.
+    """Set both thresholds, and any other field of UpdateRule, on every ternary module; gives back
+    accum_threshold.
 
     Raises ValueError or TypeError for a setting out of range before any module is touched.
     """

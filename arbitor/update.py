@@ -37,7 +37,9 @@ class UpdateReport:
     def __str__(self) -> str:
         if self.skipped is not None:
             return f"update skipped: {self.skipped}"
-        return f"{self.modules_updated} modules updated; " + ", ".join(f"{k} {v}" for k, v in self.totals().items())
+        return f"{self.modules_updated} modules updated; " + ", ".join(
+            f"{k} {v}" for k, v in self.totals().items()
+        )
 
 
 def ternary_modules(model: nn.Module) -> dict[str, TernaryModule]:
@@ -58,10 +60,11 @@ def update_memory(
 ) -> UpdateReport:
     """Update every ternary module that has captures, or none of them.
 
-    `loss_components`: scalar tensors by name, a list of them, or one. They are summed and sent backward once if no gradient
-    has been captured yet; else only looked at. `loss_signal`: a detached scalar that must be finite for the update to happen.
-    `gain`, `scale_gain`: Q16 integers from the schedule; None takes each module's own. Raises RuntimeError when there
-    is nothing to update from. Captures are cleared whatever happens (ARB-RUN-006).
+    `loss_components`: scalar tensors by name, a list of them, or one. They are summed and sent backward once
+    if no gradient has been captured yet; else only looked at. `loss_signal`: a detached scalar that must be
+    finite for the update to happen. `gain`, `scale_gain`: Q16 integers from the schedule; None takes each
+    module's own. Raises RuntimeError when there is nothing to update from. Captures are cleared whatever
+    happens (ARB-RUN-006).
     """
     modules = ternary_modules(model)
     try:
@@ -78,7 +81,9 @@ def update_memory(
             _backward_once(list(named.values()))
         captured = {name: module for name, module in modules.items() if module.captures}
         if not captured:
-            raise RuntimeError("backward reached no ternary module: was the forward run under torch.no_grad()?")
+            raise RuntimeError(
+                "backward reached no ternary module: was the forward run under torch.no_grad()?"
+            )
         return _update_captured(captured, gain, scale_gain)
     finally:
         for module in modules.values():

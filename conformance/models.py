@@ -1,4 +1,5 @@
-"""Small layers and models on the backend under test, and the few things that the tests of the runtime do with them."""
+"""Small layers and models on the backend under test, and the few things that the tests of the runtime do
+with them."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ State = dict[str, torch.Tensor]
 
 
 def rivals(target: Target) -> list[str]:
-    """Other backends on the target's device, at least one: what they and the target compute has to be the same."""
+    """Other backends on the target's device, at least one: what they and the target compute has to be the
+    same."""
     names = (REFERENCE, "torch") if target.device == "cpu" else (ON_HOST, "torch")
     return [name for name in names if select(name).module is not target.backend.module]
 

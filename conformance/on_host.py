@@ -1,6 +1,7 @@
 """The reference for tensors on another device: every call goes to the CPU and back.
 
-Whole trajectories are compared on one device, because the float parts of a model (softmax, norms) round differently on
+Whole trajectories are compared on one device, because the float parts of a model (softmax, norms) round
+differently on
 another. With this a GPU's trajectory has a second opinion whose integers are the reference's.
 """
 

@@ -69,7 +69,8 @@ def assert_legal_dtypes(model: nn.Module) -> None:
 
 @pytest.mark.clause("ARB-MODEL-001", "ARB-STATE-001")
 def test_no_float_anywhere(target: Target) -> None:
-    """No parameter at all, no float buffer, no float in the state_dict; six arrays and seven integers a table."""
+    """No parameter at all, no float buffer, no float in the state_dict; six arrays and seven integers a
+    table."""
     model = trained(target)
     assert list(model.parameters()) == []
     assert not [name for name, tensor in model.state_dict().items() if tensor.is_floating_point()]

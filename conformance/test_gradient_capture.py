@@ -1,4 +1,5 @@
-"""Gradient capture: what backward leaves with the modules, that it holds no graph, and that every call of a step counts."""
+"""Gradient capture: what backward leaves with the modules, that it holds no graph, and that every call of a
+step counts."""
 
 from __future__ import annotations
 

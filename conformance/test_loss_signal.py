@@ -1,4 +1,5 @@
-"""The loss signal decides whether an update happens, and nothing else: no gradient flows from it, no vote is scaled."""
+"""The loss signal decides whether an update happens, and nothing else: no gradient flows from it, no vote is
+scaled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The model: streaming equals one full forward to the last bit, a window is a window, runtime state stays runtime state."""
+"""The model: streaming equals one full forward to the last bit, a window is a window, runtime state stays
+runtime state."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ def test_a_sequence_does_not_see_its_neighbours(target: Target) -> None:
 @pytest.mark.parametrize("window", [1, 2, 4, None])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_position_sees_its_window_and_no_other(target: Target, window: int | None, stream: bool) -> None:
-    """One layer: logits at t change with each byte in t-w+1..t, and are the same bits for any other byte elsewhere."""
+    """One layer: logits at t change with each byte in t-w+1..t, and are the same bits for any other byte
+    elsewhere."""
     model = models.model_of(target, window=window)
     tokens = models.bytes_of(target, 1, LENGTH, high=250)
     before = streamed(model, tokens, 1) if stream else full(model, tokens)

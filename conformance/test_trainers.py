@@ -1,4 +1,5 @@
-"""The trainers, each file of training/ that is one: what they hand to the update, what they refuse, what they leave behind.
+"""The trainers, each file of training/ that is one: what they hand to the update, what they refuse, what
+they leave behind.
 
 A new trainer is found by its file and held to all of this.
 """
@@ -10,26 +11,27 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import training
 from arbitor import components
 from arbitor.components import UpdateRule
 from arbitor.conformance.target import Target
 from arbitor.main import ARBModel
 from arbitor.update import UpdateReport, ternary_modules
-from training import loop
-from training.run_folder import read_metrics
 
-FOLDER = Path(training.__file__).parent
+loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
+read_metrics = pytest.importorskip("training.run_folder").read_metrics
+
+FOLDER = Path(loop.__file__).parent
 ROOT = FOLDER.parent
-NO_TRAINERS = {"corpus.py"}  # has a command line, and trains nothing
+NO_TRAINERS = {"corpus.py", "smoke.py"}  # have a command line and another purpose
 TINY = "--d-model 16 --heads 2 --layers 1 --batch 2 --ctx 8 --steps 3 --eval-batches 1 --log-interval 1 --threads 1"
+Run = Callable[..., int]
 
 
 def trainers() -> list[str]:
@@ -46,19 +48,23 @@ def text(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(target: Target, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def run(target: Target, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Runs a trainer's file in this process with small settings and further flags; gives the exit status."""
 
-    def call(trainer: str, *flags: str, tiny: str = TINY) -> int:
-        common = f"--backend {target.backend.name} --device {target.device} --runs {tmp_path / 'runs'} --text-data {text}"
+    threads = torch.get_num_threads()
+
+    def call(trainer: str, *flags: str) -> int:
+        where = ["--device", target.device, "--runs", str(tmp_path / "runs"), "--text-data", str(text)]
         with monkeypatch.context() as patch:
             patch.setattr(sys, "path", list(sys.path))
-            patch.setattr(sys, "argv", [trainer, *common.split(), *tiny.split(), *flags])
+            patch.setattr(sys, "argv", [trainer, "--backend", target.backend.name, *where, *TINY.split(),
+            *flags])
             with pytest.raises(SystemExit) as left:
                 runpy.run_path(str(FOLDER / trainer), run_name="__main__")
         return int(left.value.code or 0)
 
-    return call
+    yield call
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -100,7 +106,7 @@ def assert_signals_detached(seen: list[dict[str, Any]], steps: int) -> None:
 
 
 @pytest.mark.clause("ARB-RUN-002")
-def test_pretrain_loss_signal_detached(run: Callable[..., int], updates: list[dict[str, Any]]) -> None:
+def test_pretrain_loss_signal_detached(run: Run, updates: list[dict[str, Any]]) -> None:
     assert run("pretrain.py", "--no-save") == 0
     assert_signals_detached(updates, 3)
 
@@ -108,7 +114,7 @@ def test_pretrain_loss_signal_detached(run: Callable[..., int], updates: list[di
 @pytest.mark.clause("ARB-RUN-002", "ARB-RUN-008", "ARB-RUN-009")
 @pytest.mark.parametrize("trainer", trainers())
 def test_all_trainers_loss_signal_detached(
-    run: Callable[..., int],
+    run: Run,
     updates: list[dict[str, Any]],
     trainer: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -127,9 +133,10 @@ def test_all_trainers_loss_signal_detached(
 @pytest.mark.clause("ARB-RUN-008")
 @pytest.mark.parametrize("trainer", trainers())
 def test_accum_drops_nothing(
-    run: Callable[..., int], updates: list[dict[str, Any]], trainer: str, tmp_path: Path
+    run: Run, updates: list[dict[str, Any]], trainer: str, tmp_path: Path
 ) -> None:
-    """Whatever --accum, every microbatch is an update and a part of a logged mean; state and losses are the same."""
+    """Whatever --accum, every microbatch is an update and a part of a logged mean; state and losses are the
+    same."""
     ends = {}
     for accum in ("1", "3", "4"):
         updates.clear()
@@ -153,7 +160,7 @@ def test_accum_drops_nothing(
 
 @pytest.mark.clause("ARB-TRAIN-003")
 @pytest.mark.parametrize("trainer", trainers())
-def test_the_frozen_control(run: Callable[..., int], updates: list[dict[str, Any]], trainer: str) -> None:
+def test_the_frozen_control(run: Run, updates: list[dict[str, Any]], trainer: str) -> None:
     """No byte of it changes; without the flag trits change under the same settings."""
     quick = ("--no-save", "--accum-threshold", "1", "--scale-gain", "1", "--e-accum-threshold", "1")
     ends = []
@@ -171,10 +178,10 @@ def test_the_frozen_control(run: Callable[..., int], updates: list[dict[str, Any
 @pytest.mark.parametrize("trainer", trainers())
 @pytest.mark.parametrize("kind", ["ste", "float"])
 def test_the_baselines(
-    run: Callable[..., int], updates: list[dict[str, Any]], trainer: str, kind: str, tmp_path: Path
+    run: Run, updates: list[dict[str, Any]], trainer: str, kind: str, tmp_path: Path
 ) -> None:
     """They learn something, with float parameters and without an integer update."""
-    assert run(trainer, "--baseline", kind, "--steps", "8") == 0
+    assert run(trainer, "--baseline", kind, "--steps", "8", "--lr", "0.3") == 0
     assert updates == []
     lines = read_metrics(tmp_path / "runs" / Path(trainer).stem / "metrics.jsonl")
     assert all(math.isfinite(line["loss"]) for line in lines)
@@ -184,12 +191,14 @@ def test_the_baselines(
 @pytest.mark.clause("ARB-RUN-010")
 @pytest.mark.parametrize("trainer", trainers())
 def test_preserve_state(
-    run: Callable[..., int], updates: list[dict[str, Any]], trainer: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, updates: list[dict[str, Any]], trainer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Runtime state is cleared before every random batch; with --preserve-state never, and the model reads on."""
+    """Runtime state is cleared before every random batch; with --preserve-state never, and the model reads
+    on."""
     calls: list[str] = []
     honest_reset, honest_forward = loop.reset_runtime_state, ARBModel.forward
-    monkeypatch.setattr(loop, "reset_runtime_state", lambda model: (calls.append("reset"), honest_reset(model)))
+    monkeypatch.setattr(loop, "reset_runtime_state", lambda model: (calls.append("reset"),
+    honest_reset(model)))
 
     def forward(self: ARBModel, tokens: torch.Tensor, *, stateful: bool = False) -> torch.Tensor:
         if torch.is_grad_enabled():
@@ -210,7 +219,7 @@ def test_preserve_state(
 
 @pytest.mark.clause("ARB-SCHED-001", "ARB-SCHED-002")
 @pytest.mark.parametrize("trainer", trainers())
-def test_gains_follow_the_schedule(run: Callable[..., int], updates: list[dict[str, Any]], trainer: str) -> None:
+def test_gains_follow_the_schedule(run: Run, updates: list[dict[str, Any]], trainer: str) -> None:
     assert run(trainer, "--no-save", "--steps", "10", "--gain", "1.5", "--scale-gain", "0.25") == 0
     share = [1.0] * 7 + [0.75, 0.5, 0.25]
     assert [call["gain"] for call in updates] == [int(98_304 * part) for part in share]
@@ -248,7 +257,7 @@ BAD = {
 @pytest.mark.parametrize("trainer", trainers())
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input(
-    run: Callable[..., int], trainer: str, case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, trainer: str, case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit status 2, one sentence after the usage if that is shown, no traceback, and nothing written."""
     flags, message = BAD[case]
@@ -264,7 +273,7 @@ def test_bad_input(
 
 
 @pytest.mark.parametrize("trainer", trainers())
-def test_nothing_to_draw(run: Callable[..., int], trainer: str, tmp_path: Path) -> None:
+def test_nothing_to_draw(run: Run, trainer: str, tmp_path: Path) -> None:
     """A run that logs no loss ends well all the same, with its checkpoint and without a picture."""
     assert run(trainer, "--log-interval", "0", "--eval-interval", "0") == 0
     written = {path.name for path in (tmp_path / "runs" / Path(trainer).stem).iterdir()}
@@ -274,6 +283,7 @@ def test_nothing_to_draw(run: Callable[..., int], trainer: str, tmp_path: Path) 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Python in the checkout's root, as a user calls it."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["OMP_NUM_THREADS"] = "1"  # two processes on two cores wait for each other's threads
     return subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -290,23 +300,6 @@ def test_both_ways_to_call(target: Target, trainer: str, as_module: bool, tmp_pa
     assert "nats a byte" in done.stderr
     assert "state sha256" in done.stderr
     assert (tmp_path / "runs" / Path(trainer).stem / "checkpoint.safetensors").is_file()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "training/pretrain.py --steps 3 --batch 1 --ctx 16 --accum 1 --max-moe-iters 1 --log-interval 1",
-        "training/text.py --steps 5 --batch 1 --ctx 16 --eval-interval 5",
-    ],
-)
-def test_smoke_commands(line: str, target: Target, tmp_path: Path) -> None:
-    """The short commands of a first try, with the default model and Python's own documentation: losses are finite."""
-    done = command(*line.split(), "--runs", str(tmp_path), "--backend", target.backend.name, "--eval-batches", "2")
-    assert done.returncode == 0, done.stderr
-    (metrics,) = tmp_path.glob("*/metrics.jsonl")
-    values = [line[key] for line in read_metrics(metrics) for key in ("loss", "val_loss") if key in line]
-    assert values
-    assert all(value is not None and 0 < value < 20 for value in values)
 
 
 @pytest.mark.clause("ARB-RUN-009", "ARB-RUN-010")

@@ -1,4 +1,5 @@
-"""One seed, one device: whole training runs end in the same losses and the same state hash on every backend."""
+"""One seed, one device: whole training runs end in the same losses and the same state hash on every
+backend."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def test_the_same_on_every_backend(target: Target, config: str) -> None:
 
 @pytest.mark.clause("ARB-TRAIN-001")
 def test_what_decides_a_trajectory(target: Target) -> None:
-    """It repeats; seed, rule and gain lead elsewhere, so the hash above is not that of a run that stood still."""
+    """It repeats; seed, rule and gain lead elsewhere, so the hash above is not that of a run that stood
+    still."""
     name = target.backend.name
     first = trajectory(target, name, 5)
     assert trajectory(target, name, 5) == first

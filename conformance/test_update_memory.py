@@ -1,4 +1,5 @@
-"""The optimiser step: when it calls backward, when it skips, that it forgets its captures, and that its report is true."""
+"""The optimiser step: when it calls backward, when it skips, that it forgets its captures, and that its
+report is true."""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ def test_one_backward_of_the_sum_where_none_exist(
 ) -> None:
     model, twin = models.model_of(target), models.model_of(target)
     honest, calls = torch.Tensor.backward, []
-    monkeypatch.setattr(torch.Tensor, "backward", lambda self, *a, **n: (calls.append(self), honest(self, *a, **n))[1])
+    monkeypatch.setattr(torch.Tensor, "backward", lambda self, *a, **n: (calls.append(self), honest(self, *a,
+    **n))[1])
     tokens = models.bytes_of(target, 2, 9)
     loss = loss_of(model, tokens)
     parts = [loss] if given == "tensor" else [loss, loss * 0.5, model(tokens[:, :4]).square().mean()]

@@ -32,7 +32,8 @@ def moved(module: TernaryModule, kind: str) -> torch.Tensor:
 
 
 def one_update(target: Target, kind: str, settings: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
-    """The report's counts of one update from a fresh state, and how many elements of each array it changed."""
+    """The report's counts of one update from a fresh state, and how many elements of each array it
+    changed."""
     module = models.linear(target) if kind == "linear" else models.table(target)
     configure_ternary_training(module, **settings)
     x = noise(target, 20, 12) if kind == "linear" else models.bytes_of(target, 20, high=6)

@@ -1,7 +1,8 @@
 """Calls of a backend whose arrays are not torch tensors.
 
-The contract is in torch tensors. A NumPy backend sees the same memory (in-place arguments are written through); a
-backend on lists sees copies, which are written back. float32 travels to lists as bit patterns, so nothing is rounded.
+The contract is in torch tensors. A NumPy backend sees the same memory (in-place arguments are written
+through); a backend on lists sees copies, which are written back. float32 travels to lists as bit patterns, so
+nothing is rounded.
 """
 
 from __future__ import annotations
@@ -33,9 +34,7 @@ def call_numpy(
     """Call a function on NumPy arrays that share the tensors' memory; CPU only."""
     _refuse_other_devices(operation, values, device)
     names = {array.name for array in operation.arrays}
-    result = function(
-        *(values[n].detach().numpy() if n in names else values[n] for n in operation.arguments)
-    )
+    result = function(*(values[n].detach().numpy() if n in names else values[n] for n in operation.arguments))
     return _each(operation, result, lambda array, found: torch.as_tensor(found, dtype=DTYPES[array.dtype]))
 
 
@@ -52,10 +51,14 @@ def call_lists(
     return _each(operation, result, _from_lists)
 
 
-def _refuse_other_devices(operation: Operation, values: Mapping[str, Any], device: str | torch.device) -> None:
+def _refuse_other_devices(
+    operation: Operation, values: Mapping[str, Any], device: str | torch.device
+) -> None:
     devices = [values[array.name].device for array in operation.arrays] or [torch.device(device)]
     if devices[0].type != "cpu":
-        raise ValueError(f"{operation.name}: this backend runs on the CPU only, the arrays are on {devices[0]}")
+        raise ValueError(
+            f"{operation.name}: this backend runs on the CPU only, the arrays are on {devices[0]}"
+        )
 
 
 def _each(operation: Operation, result: Any, convert: Callable[[Array, Any], torch.Tensor]) -> Any:

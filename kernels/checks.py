@@ -1,7 +1,7 @@
 """Host-side checks that run before anything is launched: dtypes, shapes, ranges of integers, bounds of sums.
 
-They read shapes and dtypes only, never elements, so they cost no wait for a device. Elements are checked where state
-enters (ARB-STATE-006) and by `unpack` and `unpack_dense`.
+They read shapes and dtypes only, never elements, so they cost no wait for a device. Elements are checked
+where state enters (ARB-STATE-006) and by `unpack` and `unpack_dense`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ DTYPES: dict[str, torch.dtype] = {
 def check_call(operation: Operation, values: Mapping[str, Any]) -> None:
     """Refuse a call that is out of contract.
 
-    Raises TypeError for a wrong dtype and ValueError for a wrong shape, range, rule or bound (ARB-LIN-006, ARB-STATE-005).
+    Raises TypeError for a wrong dtype and ValueError for a wrong shape, range, rule or bound (ARB-LIN-006,
+    ARB-STATE-005).
     """
     _check_scalars(operation, values)
     extents: dict[str, int] = {
@@ -41,7 +42,8 @@ def check_call(operation: Operation, values: Mapping[str, Any]) -> None:
         names = array.shape.split()
         if tensor.dim() != len(names):
             raise ValueError(
-                f"{operation.name}: {array.name} must have shape [{', '.join(names)}], got {tuple(tensor.shape)}"
+                f"{operation.name}: {array.name} must have shape [{', '.join(names)}], "
+                f"got {tuple(tensor.shape)}"
             )
         for axis, name in enumerate(names):
             found = tensor.shape[axis]
@@ -79,12 +81,11 @@ def _shape_message(
 
 def _check_dtype(operation: Operation, array: Array, tensor: object) -> None:
     if not isinstance(tensor, torch.Tensor):
-        raise TypeError(
-            f"{operation.name}: {array.name} must be a torch.Tensor, got {type(tensor).__name__}"
-        )
+        raise TypeError(f"{operation.name}: {array.name} must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.dtype != DTYPES[array.dtype]:
         raise TypeError(
-            f"{operation.name}: {array.name} must be {array.dtype}, got {str(tensor.dtype).removeprefix('torch.')}"
+            f"{operation.name}: {array.name} must be {array.dtype}, "
+            f"got {str(tensor.dtype).removeprefix('torch.')}"
         )
 
 
@@ -113,5 +114,6 @@ def _check_bounds(operation: Operation, values: Mapping[str, Any], extents: Mapp
             features = extents.get(name, 0)
             if features * 127 << values["e_span"] > INT32_MAX:
                 raise ValueError(
-                    f"{operation.name}: {name} = {features} with e_span = {values['e_span']} can overflow int32"
+                    f"{operation.name}: {name} = {features} with e_span = {values['e_span']} "
+                    "can overflow int32"
                 )

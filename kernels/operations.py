@@ -1,11 +1,11 @@
 """The table of operations: what every backend provides, under which name, on which arrays.
 
-A backend is any module that has these functions (docs/SPEC.md section 11). The table is the only place that knows their
-dtypes and shapes; the host-side checks, the adapters for NumPy and list backends, the conformance suite and `arbitor doctor`
-all read it.
+A backend is any module that has these functions (docs/SPEC.md section 11). The table is the only place that
+knows their dtypes and shapes; the host-side checks, the adapters for NumPy and list backends, the conformance
+suite and `arbitor doctor` all read it.
 
-A shape is a string of extents: a letter is bound by the first array (or integer argument) that shows it, `I/4` is
-ceil(I/4), and a number is itself.
+A shape is a string of extents: a letter is bound by the first array (or integer argument) that shows it,
+`I/4` is ceil(I/4), and a number is itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Array:
-    """One array argument or result: its name, dtype, symbolic shape, and whether the operation writes it in place."""
+    """One array argument or result: its name, dtype, symbolic shape, and whether the operation writes it in
+    place."""
 
     name: str
     dtype: str
@@ -38,7 +39,8 @@ class Operation:
         return (*(array.name for array in self.arrays), *self.scalars)
 
 
-# name: (lowest, highest) of each integer argument, both allowed (ARB-STATE-005, ARB-VOTE-004, ARB-FIRE-003, ARB-SCALE-003)
+# name: (lowest, highest) of each integer argument, both allowed (ARB-STATE-005, ARB-VOTE-004, ARB-FIRE-003,
+# ARB-SCALE-003)
 SCALAR_RANGES: dict[str, tuple[int, int]] = {
     "columns": (1, 2**31 - 1),
     "rows": (1, 2**31 - 1),
@@ -67,9 +69,20 @@ INT32_MAX = 2**31 - 1
 # integer arguments that bind a letter of the shapes
 EXTENT_OF = {"columns": "C", "rows": "V", "in_features": "I", "group_size": "g"}
 
-_HOW = (
-    "e_base e_span group_size rule gain vote_max accum_threshold scale_gain e_accum_threshold seed tensor_id step"
-).split()
+_HOW = [
+    "e_base",
+    "e_span",
+    "group_size",
+    "rule",
+    "gain",
+    "vote_max",
+    "accum_threshold",
+    "scale_gain",
+    "e_accum_threshold",
+    "seed",
+    "tensor_id",
+    "step",
+]
 _STATE = (
     Array("codes", "uint8", "O I/4", True),
     Array("t_accum", "int8", "O I", True),

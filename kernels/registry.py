@@ -1,11 +1,11 @@
 """Backends by name: which there are, which one works here, and why the others do not.
 
-A backend is a module path in a table, loaded when it is asked for. So the NumPy reference runs as a backend without
-this package importing it, and so does a stranger's module: `select("their.module")`.
+A backend is a module path in a table, loaded when it is asked for. So the NumPy reference runs as a backend
+without this package importing it, and so does a stranger's module: `select("their.module")`.
 
-A module provides the functions of `operations.OPERATIONS` and two optional names: `ARRAYS`, what its arrays are
-("torch" by default, "numpy", or "lists" of integers with float32 as bit patterns), and `why_not()`, a reason why it
-cannot run on this machine, or None.
+A module provides the functions of `operations.OPERATIONS` and two optional names: `ARRAYS`, what its arrays
+are ("torch" by default, "numpy", or "lists" of integers with float32 as bit patterns), and `why_not()`, a
+reason why it cannot run on this machine, or None.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Choice:
 class Backend:
     """The operations of one module behind the host-side checks, as attributes: `backend.linear_forward(...)`.
 
-    Arguments may be given by position or by name; tensors are torch tensors whatever the module works on. Operations
-    without an array argument take `device`.
+    Arguments may be given by position or by name; tensors are torch tensors whatever the module works on.
+    Operations without an array argument take `device`.
     """
 
     def __init__(self, name: str, module: ModuleType) -> None:
@@ -66,7 +66,9 @@ class Backend:
             setattr(self, operation.name, self._checked(operation))
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"backend {self.name!r} has no operation {name!r}; there are {', '.join(OPERATIONS)}")
+        raise AttributeError(
+            f"backend {self.name!r} has no operation {name!r}; there are {', '.join(OPERATIONS)}"
+        )
 
     def __repr__(self) -> str:
         return f"Backend({self.name!r}, {self.module.__name__})"
@@ -114,7 +116,9 @@ def _module_path(name: str) -> str:
         return BACKENDS[name]
     if "." in name:
         return name
-    raise ValueError(f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}, or a module path with a dot")
+    raise ValueError(
+        f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}, or a module path with a dot"
+    )
 
 
 _loaded: dict[str, Backend] = {}
@@ -146,6 +150,8 @@ def choose(name: str | None = None) -> Choice:
     for candidate in BACKENDS:
         reason = why_not(candidate)
         if reason is None:
-            return Choice(select(candidate), "; ".join([f"auto: the fastest that works here is {candidate}", *passed]))
+            return Choice(
+                select(candidate), "; ".join([f"auto: the fastest that works here is {candidate}", *passed])
+            )
         passed.append(f"{candidate}: {reason}")
     raise BackendUnavailable("no backend works here: " + "; ".join(passed))

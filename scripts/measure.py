@@ -1,8 +1,9 @@
-"""Measurements quoted in docs/LOG.md, side by side in one run: medians of interleaved rounds, with their spread.
+"""Measurements quoted in docs/LOG.md, side by side in one run: medians of interleaved rounds, with their
+spread.
 
-    python scripts/measure.py matmul          ways to an exact integer product
-    python scripts/measure.py step --device cpu --d-model 256 --layers 4 --batch 16 --ctx 64
-                                              a training step against its straight-through and float twins
+python scripts/measure.py matmul          ways to an exact integer product
+python scripts/measure.py step --device cpu --d-model 256 --layers 4 --batch 16 --ctx 64
+                                          a training step against its straight-through and float twins
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # the imports below need the root
 
-import torch
-from rich.console import Console
-from rich.table import Table
+import torch  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
 
-from arbitor.kernels.eager.exact_matmul import matmul_nt
-from training.corpus import load_corpus
-from training.learners import make_learner
-from training.loop import Trainer
-from training.options import Options
+from arbitor.kernels.eager.exact_matmul import matmul_nt  # noqa: E402
+from training.corpus import load_corpus  # noqa: E402
+from training.learners import make_learner  # noqa: E402
+from training.loop import Trainer  # noqa: E402
+from training.options import Options  # noqa: E402
 
 
 def interleave(variants: dict[str, Callable[[], object]], rounds: int, cuda: bool) -> dict[str, list[float]]:
@@ -55,7 +56,12 @@ def show(title: str, times: dict[str, list[float]], base: str, exact: dict[str, 
         p10, p90 = ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10]
         median = statistics.median(values)
         ratio = median / statistics.median(times[base])
-        rows[name] = {"ms": round(median, 3), "p10": round(p10, 3), "p90": round(p90, 3), "ratio": round(ratio, 3)}
+        rows[name] = {
+            "ms": round(median, 3),
+            "p10": round(p10, 3),
+            "p90": round(p90, 3),
+            "ratio": round(ratio, 3),
+        }
         cells = [name, f"{median:.2f}", f"{p10:.2f}", f"{p90:.2f}", f"{ratio:.2f}"]
         table.add_row(*cells, *([str(exact[name])] if exact else []))
     Console().print(table)
@@ -90,7 +96,9 @@ def step(options: Options, rounds: int) -> None:
     for name, baseline in kinds.items():
         own = dataclasses.replace(options, baseline=baseline, no_save=True)
         variants[name] = Trainer(own, corpus, make_learner(own, device), device)._step
-    title = f"training step, d {options.d_model}, {options.layers} layers, {options.batch} x {options.ctx} tokens"
+    title = (
+        f"training step, d {options.d_model}, {options.layers} layers, {options.batch} x {options.ctx} tokens"
+    )
     show(title, interleave(variants, rounds, device.type == "cuda"), "ste")
 
 

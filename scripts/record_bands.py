@@ -60,9 +60,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=8, help="of the short runs")
     parser.add_argument("--learning-seeds", type=int, default=6, help="of the learning run")
     parser.add_argument("--backend", default="torch")
+    parser.add_argument("--threads", type=int, help="of torch; 1 where others work on the machine too")
     parser.add_argument("--out", type=Path, default=BANDS)
     arguments = parser.parse_args()
     flags = ["--backend", arguments.backend, "--device", "cpu", "--runs", "runs/bands"]
+    if arguments.threads:
+        flags += ["--threads", str(arguments.threads)]
     seeds = dict.fromkeys(RUNS, arguments.seeds) | {"learning": arguments.learning_seeds}
     runs = {name: record(name, seeds[name], flags) for name in RUNS}
     commit = subprocess.run(
@@ -76,7 +79,7 @@ def main() -> int:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "machine": f"{platform.machine()}, {arguments.threads or torch.get_num_threads()} threads",
     }
     text = json.dumps({"rule": MARGIN_RULE, "recorded": recorded, "runs": runs}, indent=2) + "\n"
     write_whole(arguments.out, text.encode())

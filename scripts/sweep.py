@@ -2,13 +2,15 @@
 
     python scripts/sweep.py docs/results/gpu_learning.plan.json --jobs 6 --out docs/results/gpu_learning.json
 
-A plan is {"common": [flags], "runs": {name: [flags]}}. A run that is already in the output is not run again, so an
-interrupted sweep goes on where it was; the output holds the command, the versions and the commit beside the numbers.
+A plan is {"common": [flags], "runs": {name: [flags]}}. A run that is already in the output is not run again,
+so an interrupted sweep goes on where it was; the output holds the command, the versions and the commit beside
+the numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -30,9 +32,12 @@ def environment() -> dict[str, str]:
     """Versions, device and commit that the numbers belong to."""
     import torch
 
-    commit = os.environ.get("ARBITOR_COMMIT") or subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
+    commit = (
+        os.environ.get("ARBITOR_COMMIT")
+        or subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+        ).stdout.strip()
+    )
     return {
         "command": " ".join(["python", *sys.argv]),
         "commit": commit,
@@ -53,7 +58,7 @@ def run_one(name: str, flags: list[str], runs: Path) -> dict[str, Any]:
     records = read_metrics(runs / name / "metrics.jsonl")
     valid = [(record["step"], record["val_loss"]) for record in records if record.get("val_loss") is not None]
     losses = [record["loss"] for record in records if record.get("loss") is not None]
-    spikes = [after - before for before, after in zip(losses, losses[1:], strict=False)]
+    spikes = [after - before for before, after in itertools.pairwise(losses)]
     last = records[-1]
     return row | {
         "steps": last["step"],

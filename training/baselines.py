@@ -1,8 +1,9 @@
-"""Twins of ARBModel: the same architecture with BitNet b1.58's straight-through layers, or with plain float32 ones.
+"""Twins of ARBModel: the same architecture with BitNet b1.58's straight-through layers, or with plain
+float32 ones.
 
-STE (Ma et al. 2024, arXiv 2402.17764): float32 latents; weights become round(clip(W / mean|W|)) * mean|W|, activations int8
-with one absmax scale a token; gradients pass both roundings unchanged. Embeddings stay float32, as there. The twin's norms
-are the model's own: without parameters.
+STE (Ma et al. 2024, arXiv 2402.17764): float32 latents; weights become round(clip(W / mean|W|)) * mean|W|,
+activations int8 with one absmax scale a token; gradients pass both roundings unchanged. Embeddings stay
+float32, as there. The twin's norms are the model's own: without parameters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What the entry points share: parse, load, train, say how it went. Bad input is one sentence and exit status 2."""
+"""What the entry points share: parse, load, train, say how it went. Bad input is one sentence and exit
+status 2."""
 
 from __future__ import annotations
 
@@ -48,7 +49,10 @@ def report(options: Options, corpus: Corpus, result: Result) -> None:
         ("validation", f"{result.valid[-1]:.4f} nats a byte" if result.valid else "not asked for"),
         ("unigram entropy", f"{result.unigram:.4f} nats a byte"),
         ("trainable float parameters", f"{result.float_parameters:,}"),
-        ("updates skipped", str(len(result.skipped)) + (f", first: {result.skipped[0]}" if result.skipped else "")),
+        (
+            "updates skipped",
+            str(len(result.skipped)) + (f", first: {result.skipped[0]}" if result.skipped else ""),
+        ),
         ("state sha256", result.digest),
     ]
     for row in rows:
@@ -57,7 +61,11 @@ def report(options: Options, corpus: Corpus, result: Result) -> None:
         table.add_row("files", str(options.runs / options.run))
     console.print(table)
     if result.interrupted:
-        console.print("interrupted; the same command with --resume goes on from here" if not options.no_save else "interrupted")
+        console.print(
+            "interrupted; the same command with --resume goes on from here"
+            if not options.no_save
+            else "interrupted"
+        )
 
 
 def write_report(path: Path, corpus: Corpus, result: Result) -> None:

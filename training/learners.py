@@ -1,7 +1,7 @@
 """What learns: ARBModel with its integer update, a control with frozen trits, or a float twin with AdamW.
 
-A learner owns a model and knows how to make one update from a loss and how to give and take its state. The loop does not know
-which one it drives.
+A learner owns a model and knows how to make one update from a loss and how to give and take its state. The
+loop does not know which one it drives.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Learner(Protocol):
     name: str
 
     def update(self, loss: torch.Tensor, done: int, total: int) -> dict[str, int | str]:
-        """One update from a scalar loss; `done` of `total` updates are behind. Gives counts, and "skipped" if it was."""
+        """One update from a scalar loss; `done` of `total` updates are behind. Gives counts, and "skipped"
+        if it was."""
         ...
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -1,8 +1,9 @@
-"""The one training loop: draw, forward, update, log, validate, save; interruptible and resumable at every step.
+"""The one training loop: draw, forward, update, log, validate, save; interruptible and resumable at every
+step.
 
-An entry point gives the flags and the corpus; what learns is behind `learners.Learner`. A run is a pure function of its
-options: batches are drawn from (seed, step), random bits from counters, so a resumed run ends in the same losses and the
-same state hash (ARB-TRAIN-002).
+An entry point gives the flags and the corpus; what learns is behind `learners.Learner`. A run is a pure
+function of its options: batches are drawn from (seed, step), random bits from counters, so a resumed run ends
+in the same losses and the same state hash (ARB-TRAIN-002).
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Trainer:
             choice = registry.choose(options.backend)
             self.result.backend, self.result.reason = choice.backend.name, choice.reason
         self._config = {
-            "options": {name: value for name, value in options.identity().items()},
+            "options": options.identity(),
             "corpus": {"name": corpus.name, "sha256": corpus.sha256},
         }
         self._window: list[torch.Tensor] = []
@@ -119,7 +120,10 @@ class Trainer:
         if self.folder is None:
             return
         fmt: Any = self.options.checkpoint_format
-        pending = {"losses": [loss.item().hex() for loss in self._window], "counts": self._sums}  # not logged yet
+        pending = {
+            "losses": [float(loss).hex() for loss in self._window],
+            "counts": self._sums,
+        }  # not logged yet
         save_checkpoint(
             self.folder.path / CHECKPOINT,
             self.learner.state(),
@@ -240,5 +244,5 @@ def _interruptible() -> Iterator[list[int]]:
     try:
         yield caught
     finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+        for caught_signal, handler in old.items():
+            signal.signal(caught_signal, handler)

@@ -18,7 +18,8 @@ Q16 = 1 << 16
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that a run is made of. Fields are the flags; `gain` and `scale_gain` are real numbers here."""
+    """Everything that a run is made of. Fields are the flags; `gain` and `scale_gain` are real numbers
+    here."""
 
     text_data: str | None = None
     steps: int = 600
@@ -58,7 +59,8 @@ class Options:
 
     # what may differ between a run and its continuation
     FREE = frozenset(
-        "resume device threads backend no_save runs run report save_interval checkpoint_format".split()
+        {"resume", "device", "threads", "backend", "no_save", "runs", "run", "report"}
+        | {"save_interval", "checkpoint_format"}
     )
 
     def identity(self) -> dict[str, Any]:
@@ -68,9 +70,12 @@ class Options:
 
 
 def parse(description: str, arguments: Sequence[str] | None = None, **defaults: Any) -> Options:
-    """Parse a command line; `defaults` replaces the record's. Exits with status 2 and a sentence on bad input."""
+    """Parse a command line; `defaults` replaces the record's. Exits with status 2 and a sentence on bad
+    input."""
     base = dataclasses.replace(Options(), **defaults)
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     _add_data_flags(parser)
     _add_loop_flags(parser)
     _add_model_flags(parser)
@@ -86,12 +91,14 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     data.add_argument(
         "--text-data", "--data", dest="text_data", metavar="SOURCE",
-        help="a file, a folder, or 'tinyshakespeare' (fetched once); without it CPython's own documentation topics",
+        help="a file, a folder, or 'tinyshakespeare' (fetched once); without it CPython's own help topics",
     )  # fmt: skip
     data.add_argument("--batch", type=int, help="sequences a microbatch")
     data.add_argument("--ctx", type=int, help="bytes a sequence")
     data.add_argument("--seed", type=int, help="of the model's bits and of the data order")
-    data.add_argument("--preserve-state", action="store_true", help="read on in the text and keep KV state between batches")
+    data.add_argument(
+        "--preserve-state", action="store_true", help="read on in the text and keep KV state between batches"
+    )
 
 
 def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
@@ -99,14 +106,20 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
     loop.add_argument("--run", metavar="NAME", help="results go to RUNS/NAME")
     loop.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of all runs")
     loop.add_argument("--steps", type=int, help="microbatches, each of them an update")
-    loop.add_argument("--accum", type=int, help="cadence: logs, evaluations and checkpoints fall on its multiples")
+    loop.add_argument(
+        "--accum", type=int, help="cadence: logs, evaluations and checkpoints fall on its multiples"
+    )
     loop.add_argument("--log-interval", type=int, help="steps between logged lines, 0 for none")
     loop.add_argument("--eval-interval", type=int, help="steps between validations, 0 for none")
     loop.add_argument("--eval-batches", type=int, help="batches of one validation")
     loop.add_argument("--save-interval", type=int, help="steps between checkpoints, 0 for the last one only")
-    loop.add_argument("--checkpoint-format", choices=("2bit", "dense"), help="trits in a checkpoint: 4 or 5 a byte")
+    loop.add_argument(
+        "--checkpoint-format", choices=("2bit", "dense"), help="trits in a checkpoint: 4 or 5 a byte"
+    )
     loop.add_argument("--no-save", action="store_true", help="write nothing to RUNS")
-    loop.add_argument("--report", type=Path, metavar="FILE", help="write what the run measured to FILE, as JSON")
+    loop.add_argument(
+        "--report", type=Path, metavar="FILE", help="write what the run measured to FILE, as JSON"
+    )
     loop.add_argument("--resume", action="store_true", help="continue RUNS/NAME from its checkpoint")
     loop.add_argument("--backend", metavar="NAME", help="auto, reference, torch, or a module path")
     loop.add_argument("--device", help="auto, cpu, cuda")
@@ -127,7 +140,9 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--vote-rule", choices=RULES)
     model.add_argument("--scale-gain", type=float, help="rate of exponent votes, 0 freezes the exponents")
     model.add_argument("--control", choices=("frozen",), help="a control run: trits never change")
-    model.add_argument("--baseline", choices=("ste", "float"), help="a twin: BitNet b1.58 or float32, with AdamW")
+    model.add_argument(
+        "--baseline", choices=("ste", "float"), help="a twin: BitNet b1.58 or float32, with AdamW"
+    )
     model.add_argument("--lr", type=float, help="peak learning rate of a baseline")
     model.add_argument("--weight-decay", type=float, help="of a baseline")
 
@@ -150,7 +165,7 @@ def _problem(options: Options) -> str | None:
     if options.report is not None and options.report.is_dir():
         return f"--report {options.report} is a folder, expected a file"
     if options.max_moe_iters != 1:
-        return f"--max-moe-iters {options.max_moe_iters}: this version has no mixture of experts, only 1 is accepted"
+        return f"--max-moe-iters {options.max_moe_iters}: there are no experts yet, only 1 is accepted"
     if options.resume and options.preserve_state:
         return "--resume cannot go on from --preserve-state: KV state is in no checkpoint"
     if options.control and options.baseline:

@@ -35,7 +35,9 @@ class Progress:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
 
     def advance(self, tokens: int, record: Mapping[str, Any]) -> None:
@@ -52,7 +54,11 @@ class Progress:
 
 
 def _note(record: Mapping[str, Any], rate: float) -> str:
-    parts = [f"{name} {record[key]:.4f}" for key, name in (("loss", "loss"), ("val_loss", "valid")) if key in record]
+    parts = [
+        f"{name} {record[key]:.4f}"
+        for key, name in (("loss", "loss"), ("val_loss", "valid"))
+        if key in record
+    ]
     if record.get("votes"):
         parts.append(f"votes {record['votes']:,.0f} flips {record['flips']:,.1f}")
     return "  ".join([*parts, f"{rate:,.0f} tok/s"])

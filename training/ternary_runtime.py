@@ -1,4 +1,5 @@
-"""The trainers' door to the runtime: thresholds on every ternary module, and clearing of KV and window state."""
+"""The trainers' door to the runtime: thresholds on every ternary module, and clearing of KV and window
+state."""
 
 from arbitor.runtime import configure_ternary_training, reset_runtime_state
 

@@ -98,11 +98,11 @@ def test_trajectories(change: dict[str, Any]) -> None:
 
 
 def test_band_of() -> None:
-    """Three standard deviations beyond the range; the range alone is the least."""
+    """Three standard deviations beyond the range, and a tenth at least."""
     band = band_of([1.0, 2.0, 3.0], "c")
     assert (band.low, band.high) == (-2.0, 6.0)
     band = band_of([1.5, 1.5], "c")
-    assert (band.low, band.high) == (1.5, 1.5)
+    assert (band.low, band.high) == (1.5 - 0.1, 1.5 + 0.1)
     for values in ([1.0], [1.0, math.nan], [1.0, math.inf]):
         with pytest.raises(ValueError, match="at least two finite values"):
             band_of(values, "c")

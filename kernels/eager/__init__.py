@@ -1,7 +1,8 @@
 """The `torch` backend: the specification in plain torch integers, exact on CPU and on CUDA.
 
-It is the backend that works everywhere and the second opinion for the kernels in Triton and TileLang; it is written to
-be right and reasonably fast, not to be fused. (The folder is not called `torch`, which would shadow torch.)
+It is the backend that works everywhere and the second opinion for the kernels in Triton and TileLang; it is
+written to be right and reasonably fast, not to be fused. (The folder is not called `torch`, which would
+shadow torch.)
 """
 
 from .embedding_forward import embedding_forward

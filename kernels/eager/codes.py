@@ -1,4 +1,5 @@
-"""Trits and 2-bit codes without the legality checks, for operations whose state was checked when it entered."""
+"""Trits and 2-bit codes without the legality checks, for operations whose state was checked when it
+entered."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from .exponents import power_of_two
 
 
 def check_tokens(tokens: torch.Tensor, rows: int) -> None:
-    """Refuse a token outside the table. On CUDA the gather itself asserts, so that nothing waits for the device."""
+    """Refuse a token outside the table. On CUDA the gather itself asserts, so that nothing waits for the
+    device."""
     if tokens.is_cuda:
         return
     illegal = ((tokens < 0) | (tokens >= rows)).nonzero()
@@ -21,7 +22,8 @@ def check_tokens(tokens: torch.Tensor, rows: int) -> None:
 def embedding_forward(
     tokens: torch.Tensor, codes: torch.Tensor, e: torch.Tensor, group_size: int, columns: int
 ) -> torch.Tensor:
-    """tokens int64 [T], codes uint8 [V, ceil(D/4)], e int8 [V, G] -> y float32 [T, D]. Raises ValueError for a bad token."""
+    """tokens int64 [T], codes uint8 [V, ceil(D/4)], e int8 [V, G] -> y float32 [T, D]. Raises ValueError for
+    a bad token."""
     check_tokens(tokens, codes.shape[0])
     scale = power_of_two(e[tokens].to(torch.int32)).repeat_interleave(group_size, dim=1)[:, :columns]
     return decode(codes[tokens], columns).float() * scale

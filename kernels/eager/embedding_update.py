@@ -1,4 +1,5 @@
-"""The update of an embedding table: rows that occur are updated, no other row changes in any byte (ARB-EMB-004, -005)."""
+"""The update of an embedding table: rows that occur are updated, no other row changes in any byte
+(ARB-EMB-004, -005)."""
 
 from __future__ import annotations
 

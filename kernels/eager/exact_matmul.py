@@ -1,9 +1,10 @@
 """Integer matrix products that are exact on every device.
 
-CPU: float32 products over slices of the inner dimension that are short enough for every partial sum to stay at or below
-2^24, where float32 holds every integer; slices are added in int32. Measured at 1024^3 on two cores (docs/LOG.md): as fast as
-one float32 product, and many times faster than int32 `matmul`. `torch._int_mm` is exact on CUDA (int32 accumulators on the
-tensor cores) but known to be wrong on some CPUs, so it is used on CUDA only, padded to the multiples of 8 that it needs.
+CPU: float32 products over slices of the inner dimension that are short enough for every partial sum to stay
+at or below 2^24, where float32 holds every integer; slices are added in int32. Measured at 1024^3 on two
+cores (docs/LOG.md): as fast as one float32 product, and many times faster than int32 `matmul`.
+`torch._int_mm` is exact on CUDA (int32 accumulators on the tensor cores) but known to be wrong on some CPUs,
+so it is used on CUDA only, padded to the multiples of 8 that it needs.
 """
 
 from __future__ import annotations

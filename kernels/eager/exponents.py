@@ -12,7 +12,8 @@ _LARGEST_MANTISSA = 0x7E0000  # of 127 = 1.984375 * 2^6
 
 
 def exponent_of(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """Exponents int32 of max|x| along `dim`, kept as an axis of 1; 127 where a value is not finite (ARB-QUANT-002, -007)."""
+    """Exponents int32 of max|x| along `dim`, kept as an axis of 1; 127 where a value is not finite
+    (ARB-QUANT-002, -007)."""
     # as integers: a NaN that a float maximum returns may carry a sign
     bits = (x.view(torch.int32) & _MAGNITUDE).amax(dim, keepdim=True)
     e = (bits >> 23) - 133 + ((bits & 0x7FFFFF) > _LARGEST_MANTISSA).int()

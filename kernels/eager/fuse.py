@@ -1,8 +1,8 @@
 """Optional fusion on CUDA: with ARB_TORCH_COMPILE=1 the elementwise pieces go through torch.compile.
 
-The pieces are the same functions either way, and integers leave a compiler no freedom. Shapes are compiled as constants;
-numbers that change from call to call travel as tensors (`scalar`), because a symbolic integer is 64 bits wide in the generated
-code whatever it is added to, which breaks bit casts (torch 2.11, docs/LOG.md).
+The pieces are the same functions either way, and integers leave a compiler no freedom. Shapes are compiled as
+constants; numbers that change from call to call travel as tensors (`scalar`), because a symbolic integer is
+64 bits wide in the generated code whatever it is added to, which breaks bit casts (torch 2.11, docs/LOG.md).
 """
 
 from __future__ import annotations

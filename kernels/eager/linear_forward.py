@@ -11,7 +11,8 @@ from .fuse import fused
 
 
 def scale_rows(z: torch.Tensor, e_row: torch.Tensor, e_base: int) -> torch.Tensor:
-    """float32(z) * 2^min(e_row + e_base, 127); NaN in poisoned rows. z int32 [T, N], e_row int8 [T] (ARB-LIN-003, -004)."""
+    """float32(z) * 2^min(e_row + e_base, 127); NaN in poisoned rows. z int32 [T, N], e_row int8 [T]
+    (ARB-LIN-003, -004)."""
     e = e_row.to(torch.int32)
     scale = power_of_two((e + e_base).clamp(max=127))
     y = z.float() * scale.unsqueeze(1)

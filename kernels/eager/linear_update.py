@@ -11,5 +11,6 @@ from .weight_gradient import weight_gradient
 
 
 def linear_update(q_g: torch.Tensor, q_x: torch.Tensor, *state_and_how: Any) -> torch.Tensor:
-    """q_g int8 [T, O], q_x int8 [T, I], then the arguments of `ternary_update` after its gradient -> counts int64 [5]."""
+    """q_g int8 [T, O], q_x int8 [T, I], then the arguments of `ternary_update` after its gradient -> counts
+    int64 [5]."""
     return ternary_update(weight_gradient(q_g, q_x), *state_and_how)

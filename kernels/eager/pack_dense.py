@@ -15,4 +15,4 @@ def pack_dense(trits: torch.Tensor) -> torch.Tensor:
     check_trits(trits)
     codes = F.pad(trits.to(torch.int32) + 1, (0, -trits.shape[1] % 5), value=1)
     weights = torch.tensor(POWERS_OF_3, dtype=torch.int32, device=trits.device)
-    return (codes.unflatten(1, (-1, 5)) * weights).sum(-1).to(torch.uint8)
+    return (codes.view(len(trits), -1, 5) * weights).sum(-1).to(torch.uint8)

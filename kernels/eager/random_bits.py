@@ -1,8 +1,8 @@
 """Philox4x32-10 on int64 tensors (section 3): torch has no 32 x 32 -> 64 bit product on unsigned integers.
 
-A product of two 32-bit numbers may wrap int64; its 64 bits are right all the same, and the masks take the halves. On a CPU the
-work is done in place on buffers of one chunk, sized to stay in its cache (4 million words in 17 ms on two cores, against 57 ms
-for the same formula with fresh tensors).
+A product of two 32-bit numbers may wrap int64; its 64 bits are right all the same, and the masks take the
+halves. On a CPU the work is done in place on buffers of one chunk, sized to stay in its cache (4 million
+words in 17 ms on two cores, against 57 ms for the same formula with fresh tensors).
 """
 
 from __future__ import annotations

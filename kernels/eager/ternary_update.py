@@ -17,7 +17,8 @@ def ternary_update(
     e_accum: torch.Tensor,
     *how: Any,
 ) -> torch.Tensor:
-    """gradient int32 [O, I]; codes, t_accum, e, e_accum in place; `how` as in the specification -> counts int64 [5]."""
+    """gradient int32 [O, I]; codes, t_accum, e, e_accum in place; `how` as in the specification -> counts
+    int64 [5]."""
     update = apply_rules(gradient, codes, t_accum, e, e_accum, *how)
     codes.copy_(update.codes)
     t_accum.copy_(update.t_accum)

@@ -8,7 +8,8 @@ from .codes import decode
 
 
 def unpack(codes: torch.Tensor, columns: int) -> torch.Tensor:
-    """codes uint8 [R, ceil(C/4)] -> trits int8 [R, C]. Raises ValueError for code 3 and for padding that is not code 1."""
+    """codes uint8 [R, ceil(C/4)] -> trits int8 [R, C]. Raises ValueError for code 3 and for padding that is
+    not code 1."""
     fields = decode(codes, 4 * codes.shape[1])
     illegal = fields == 2
     illegal[:, columns:] = fields[:, columns:] != 0

@@ -1,4 +1,5 @@
-"""Votes, firing and exponents from an integer gradient, as new arrays (section 6); the updates write them back."""
+"""Votes, firing and exponents from an integer gradient, as new arrays (section 6); the updates write them
+back."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ VOTE, SCALE_VOTE = 3, 4
 
 @dataclass(frozen=True)
 class Update:
-    """State after an update, and what changed: masks of votes, fires, trits (all [O, I]), scale votes, exponents ([O, G])."""
+    """State after an update, and what changed: masks of votes, fires, trits (all [O, I]), scale votes,
+    exponents ([O, G])."""
 
     codes: torch.Tensor
     t_accum: torch.Tensor
@@ -37,9 +39,15 @@ def _bit_length(m: torch.Tensor) -> torch.Tensor:
 
 
 def scaled_votes(
-    gradient: torch.Tensor, total: torch.Tensor, group_size: int, gain: Number, vote_max: int, r16: torch.Tensor
+    gradient: torch.Tensor,
+    total: torch.Tensor,
+    group_size: int,
+    gain: Number,
+    vote_max: int,
+    r16: torch.Tensor,
 ) -> torch.Tensor:
-    """G over its group's magnitude, rounded stochastically (ARB-VOTE-001). total = S int64 [O, G] -> votes int32 [O, I]."""
+    """G over its group's magnitude, rounded stochastically (ARB-VOTE-001). total = S int64 [O, G] -> votes
+    int32 [O, I]."""
     columns = gradient.shape[1]
     last = columns - group_size * (total.shape[1] - 1)
     mean = torch.cat([total[:, :-1] // group_size, total[:, -1:] // last], dim=1)
@@ -67,7 +75,8 @@ def _apply(
     stream: Number,
     step: Number,
 ) -> Update:
-    """gradient int32 [O, I] and the state, unchanged -> the state after the update; stream is that of purpose 0."""
+    """gradient int32 [O, I] and the state, unchanged -> the state after the update; stream is that of
+    purpose 0."""
     trits = decode(codes, gradient.shape[1])
     total = _groups(gradient.abs(), group_size).sum(-1, dtype=torch.int64)
     correlation = -_groups(gradient.long() * trits, group_size).sum(-1)
@@ -86,7 +95,9 @@ def _apply(
     limit = torch.iinfo(e_accum.dtype).max
     e_accumulated = (e_accum + scale_votes).clamp_(-limit, limit)
     e_fires = e_accumulated.abs() >= e_accum_threshold
-    e_moved = torch.where(e_fires, (e + e_accumulated.sign()).clamp(e_base, e_base + e_span), e).to(torch.int8)
+    e_moved = torch.where(e_fires, (e + e_accumulated.sign()).clamp(e_base, e_base + e_span), e).to(
+        torch.int8
+    )
 
     return Update(
         codes=encode(moved),
@@ -105,7 +116,8 @@ def apply_rules(
     e_accum: torch.Tensor,
     *how: Any,
 ) -> Update:
-    """gradient int32 [O, I] and the state, unchanged; `how` as in the specification -> the state after the update."""
+    """gradient int32 [O, I] and the state, unchanged; `how` as in the specification -> the state after the
+    update."""
     *band, rule, gain, vote_max, accum_threshold, scale_gain, e_accum_threshold, seed, tensor_id, step = how
     gain, scale_gain, stream, step = (scalar(n, gradient) for n in (gain, scale_gain, 16 * tensor_id, step))
     settings = (*band, rule, gain, vote_max, accum_threshold, scale_gain, e_accum_threshold)
