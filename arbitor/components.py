@@ -237,7 +237,7 @@ class TernaryLinear(TernaryModule):
                 f"{self.label}: last axis of x must be {self.shape.columns}, got {tuple(x.shape)}"
             )
         flat = x.reshape(-1, x.shape[-1]).float().contiguous()
-        y: torch.Tensor = LinearFunction.apply(flat, anchor(x.device), self)  # type: ignore[no-untyped-call]
+        y: torch.Tensor = LinearFunction.apply(flat, anchor(x.device), self)
         return y.view(*x.shape[:-1], -1)
 
     def prepare(self) -> Prepared:
@@ -268,7 +268,7 @@ class TernaryEmbeddingTable(TernaryModule):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens int64 [...] -> y float32 [..., D]. Raises ValueError for a token outside the table."""
-        y: torch.Tensor = EmbeddingFunction.apply(tokens.reshape(-1), anchor(tokens.device), self)  # type: ignore[no-untyped-call]
+        y: torch.Tensor = EmbeddingFunction.apply(tokens.reshape(-1), anchor(tokens.device), self)
         return y.view(*tokens.shape, -1)
 
     def prepare(self) -> Prepared:

@@ -20,12 +20,12 @@ Report = Mapping[str, Any]  # what training/entry.py writes for --report
 
 BANDS = Path(__file__).with_name("bands.json")
 SPREADS = 3  # sample standard deviations beyond the seeds' range
-# Nats a byte beyond it at least. The corpus is the documentation of the running Python: without a twentieth of its
-# topics the learning run ended 0.05 lower, on another machine's float32 sums it ends as on another seed.
+# Nats a byte beyond the range at least. The corpus is the documentation of the Python that runs, so it differs
+# between versions; the learning run ended 0.05 lower when a twentieth of the topics was left out.
 LEAST = 0.1
 MARGIN_RULE = (
-    f"smallest - margin .. largest + margin over the seeds, margin = max({SPREADS} sample standard deviations, "
-    f"{LEAST} nats a byte)"
+    "smallest - margin .. largest + margin over the seeds, "
+    f"margin = max({SPREADS} sample standard deviations, {LEAST} nats a byte)"
 )
 MEASURES = {"losses": "mean training loss", "valid": "validation"}
 _LOSSES = {"losses": "training losses", "valid": "validation losses"}

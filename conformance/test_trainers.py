@@ -67,6 +67,12 @@ def run(target: Target, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPa
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "draw" not in request.node.name:
+        monkeypatch.setattr(loop.RunFolder, "plot", lambda *_: None)  # takes longer than all else here
+
+
 @pytest.fixture
 def updates(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What every call of the optimiser step was given, and the model's thresholds at that moment."""

@@ -82,7 +82,7 @@ class TernaryLearner:
 
     def update(self, loss: torch.Tensor, done: int, total: int) -> dict[str, int | str]:
         """Backward once, then the integer update."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         report = self.model._ternary_update_memory(
             loss_signal=loss.detach(),
             gain=scheduled_gain(self._gain, done, total),
@@ -130,7 +130,7 @@ class FloatLearner:
         for group in self._optimiser.param_groups:
             group["lr"] = self._lr * share
         self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimiser.step()
         return {}

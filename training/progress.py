@@ -48,7 +48,8 @@ class Progress:
             now = time.monotonic()
             self.rate = self._tokens / max(now - self._since, 1e-9)
             self._since, self._tokens = now, 0
-        self._bar.update(self._task, advance=1, **({"note": _note(record, self.rate)} if record else {}))
+            self._bar.update(self._task, note=_note(record, self.rate))
+        self._bar.advance(self._task)
         if record and not self._console.is_terminal:
             self._console.print(f"{self._done}/{self._steps}  {_note(record, self.rate)}", highlight=False)
 

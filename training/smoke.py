@@ -67,7 +67,7 @@ def run_line(name: str, run: str, band: Band | None, *extra: str) -> Line:
 
 
 def short_lines(name: str, band: Band) -> list[Line]:
-    """A short run on both backends, one thread being the fastest here; the second line says if they differ."""
+    """A short run on both backends, with one thread, it is too small for two; the second line has their differences."""
     where = ("--device", "cpu", "--threads", "1")
     lines = [run_line(name, name, band, "--backend", backend, *where) for backend in ("reference", "torch")]
     first, second = lines[0].report, lines[1].report

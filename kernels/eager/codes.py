@@ -18,7 +18,7 @@ def decode(codes: torch.Tensor, columns: int) -> torch.Tensor:
 def encode(trits: torch.Tensor) -> torch.Tensor:
     """trits int8 [R, C] -> codes uint8 [R, ceil(C/4)], padding code 1."""
     fields = F.pad((trits + 1).to(torch.uint8), (0, -trits.shape[1] % 4), value=1)
-    quads = fields.unflatten(1, (-1, 4))
+    quads = fields.view(len(trits), -1, 4)
     return quads[..., 0] | (quads[..., 1] << 2) | (quads[..., 2] << 4) | (quads[..., 3] << 6)
 
 
@@ -28,4 +28,5 @@ def scaled_weight(
     """w^ = trit << (e - e_base), int8 [R, C] (section 5)."""
     trits = decode(codes, columns)
     shift = (e - e_base).repeat_interleave(group_size, dim=1)[:, :columns]
-    return (trits.to(torch.int32) << shift).to(torch.int8)
+    weight: torch.Tensor = trits.to(torch.int32) << shift
+    return weight.to(torch.int8)

@@ -30,7 +30,8 @@ class Update:
 
 def _groups(x: torch.Tensor, group_size: int) -> torch.Tensor:
     """[O, I] -> [O, G, g], the last group padded with zeros."""
-    return F.pad(x, (0, -x.shape[1] % group_size)).unflatten(1, (-1, group_size))
+    padded = F.pad(x, (0, -x.shape[1] % group_size))
+    return padded.view(x.shape[0], -1, group_size)
 
 
 def _bit_length(m: torch.Tensor) -> torch.Tensor:

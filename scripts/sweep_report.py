@@ -1,0 +1,92 @@
+"""A table and a picture from the JSON of a sweep.
+
+    python scripts/sweep_report.py docs/results/cpu_learning.json --title "tiny Shakespeare, d 128"
+
+writes cpu_learning.md and cpu_learning.png beside it: validation curves, best first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
+
+# Okabe and Ito's colours by kind of run
+KINDS = {
+    "scaled": ("#0072B2", "scaled votes"),
+    "sign": ("#CC79A7", "sign votes"),
+    "ste": ("#D55E00", "STE + AdamW"),
+    "float": ("#009E73", "float32 + AdamW"),
+    "frozen": ("#555555", "frozen trits"),
+}
+
+
+def kind_of(name: str) -> str:
+    """The kind whose word the run's name has."""
+    return next(kind for kind in KINDS if kind in name)
+
+
+def table(rows: dict[str, dict[str, Any]], environment: dict[str, str], title: str) -> str:
+    """Markdown, best validation first, with the flags that made each row."""
+    lines = [f"# {title}", "", f"Made by `{environment['command']}`, commit {environment['commit']}, "]
+    lines[-1] += f"Python {environment['python']}, torch {environment['torch']}, {environment['device']}."
+    lines += ["", "| run | validation, nats a byte | training, last line | largest rise | flags |"]
+    lines += ["|---|---|---|---|---|"]
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["valid"]):
+        lines.append(
+            f"| {name} | {row['valid']:.4f} | {row['train']:.4f} | {row['largest_rise']:.3f} | "
+            f"`{' '.join(row['flags'])}` |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def picture(rows: dict[str, dict[str, Any]], title: str, path: Path, unigram: float | None) -> None:
+    """Validation against steps; one colour a kind, its best run bold."""
+    figure, axes = plt.subplots(figsize=(8, 4.8))
+    best: dict[str, str] = {}
+    for name, row in sorted(rows.items(), key=lambda item: item[1]["valid"]):
+        colour, label = KINDS[kind_of(name)]
+        first = kind_of(name) not in best
+        best.setdefault(kind_of(name), name)
+        axes.plot(
+            *zip(*row["curve"], strict=True),
+            color=colour,
+            marker="o",
+            markersize=4 if first else 2,
+            linewidth=2 if first else 0.8,
+            alpha=1 if first else 0.4,
+            label=f"{label}: {row['valid']:.3f}" if first else None,
+        )
+    if unigram is not None:
+        axes.axhline(unigram, color="#555555", linestyle=(0, (5, 3)), linewidth=1, label=f"unigram {unigram:.3f}")
+    axes.set(title=title, xlabel="step", ylabel="validation loss, nats a byte")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    axes.legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> int:
+    """Write the table and the picture."""
+    parser = argparse.ArgumentParser(description="A table and a picture from the JSON of a sweep.")
+    parser.add_argument("sweep", type=Path)
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--unigram", type=float, help="draw this entropy")
+    arguments = parser.parse_args()
+    result = json.loads(arguments.sweep.read_text())
+    rows = {name: row for name, row in result["rows"].items() if "valid" in row}
+    arguments.sweep.with_suffix(".md").write_text(table(rows, result["environment"], arguments.title))
+    picture(rows, arguments.title, arguments.sweep.with_suffix(".png"), arguments.unigram)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
