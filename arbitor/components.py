@@ -44,7 +44,7 @@ class UpdateRule:
     """Settings of the update (section 6); gains are Q16 integers, 65536 is 1.0."""
 
     rule: str = "scaled"
-    gain: int = 2 << 16
+    gain: int = 3 << 16
     vote_max: int = 16
     accum_threshold: int = 32
     scale_gain: int = 0
@@ -202,7 +202,7 @@ class TernaryModule(nn.Module):
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> TernaryModule:
         """Devices may change, dtypes never do (ARB-STATE-007); captures belong to the old device and go."""
         before = dict(self._buffers)
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, old in before.items():
             new = self._buffers[name]
             if old is not None and new is not None and new.dtype != old.dtype:
@@ -237,7 +237,7 @@ class TernaryLinear(TernaryModule):
                 f"{self.label}: last axis of x must be {self.shape.columns}, got {tuple(x.shape)}"
             )
         flat = x.reshape(-1, x.shape[-1]).float().contiguous()
-        y: torch.Tensor = LinearFunction.apply(flat, anchor(x.device), self)
+        y: torch.Tensor = LinearFunction.apply(flat, anchor(x.device), self)  # type: ignore[no-untyped-call]
         return y.view(*x.shape[:-1], -1)
 
     def prepare(self) -> Prepared:
@@ -268,7 +268,7 @@ class TernaryEmbeddingTable(TernaryModule):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens int64 [...] -> y float32 [..., D]. Raises ValueError for a token outside the table."""
-        y: torch.Tensor = EmbeddingFunction.apply(tokens.reshape(-1), anchor(tokens.device), self)
+        y: torch.Tensor = EmbeddingFunction.apply(tokens.reshape(-1), anchor(tokens.device), self)  # type: ignore[no-untyped-call]
         return y.view(*tokens.shape, -1)
 
     def prepare(self) -> Prepared:

@@ -20,8 +20,8 @@ Report = Mapping[str, Any]  # what training/entry.py writes for --report
 
 BANDS = Path(__file__).with_name("bands.json")
 SPREADS = 3  # sample standard deviations beyond the seeds' range
-# Nats a byte beyond the range at least. The corpus is the documentation of the Python that runs, so it differs
-# between versions; the learning run ended 0.05 lower when a twentieth of the topics was left out.
+# Nats a byte beyond the range at least. The corpus is the documentation of the Python that runs, so it varies
+# with its version; the learning run ended 0.05 lower when a twentieth of the topics was left out.
 LEAST = 0.1
 MARGIN_RULE = (
     "smallest - margin .. largest + margin over the seeds, "

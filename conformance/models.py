@@ -18,7 +18,11 @@ from arbitor.runtime import configure_ternary_training
 from arbitor.schedule import scheduled_gain
 
 ON_HOST = "arbitor.conformance.on_host"
-QUICK: dict[str, Any] = {"accum_threshold": 2, "e_accum_threshold": 2, "scale_gain": 1 << 16}  # much moves in a step
+QUICK: dict[str, Any] = {
+    "accum_threshold": 2,
+    "e_accum_threshold": 2,
+    "scale_gain": 1 << 16,
+}  # much moves in a step
 State = dict[str, torch.Tensor]
 
 
@@ -38,7 +42,9 @@ def linear(target: Target, columns: int = 12, rows: int = 10, **options: Any) ->
 
 def table(target: Target, rows: int = 9, columns: int = 12, **options: Any) -> TernaryEmbeddingTable:
     """An embedding table likewise."""
-    layer = TernaryEmbeddingTable(rows, columns, **({"group_size": 8, "backend": target.backend.name} | options))
+    layer = TernaryEmbeddingTable(
+        rows, columns, **({"group_size": 8, "backend": target.backend.name} | options)
+    )
     configure_ternary_training(layer, **QUICK)
     return layer.to(target.device)
 
@@ -68,7 +74,8 @@ def loss_of(model: ARBModel, tokens: torch.Tensor) -> torch.Tensor:
 
 def backward(loss: torch.Tensor, **named: Any) -> None:
     """`loss.backward()`, typed."""
-    loss.backward(**named)  # type: ignore[no-untyped-call]
+    untyped: Any = loss
+    untyped.backward(**named)
 
 
 def trajectory(target: Target, backend: str, steps: int, **config: Any) -> tuple[list[float], str]:
@@ -78,8 +85,8 @@ def trajectory(target: Target, backend: str, steps: int, **config: Any) -> tuple
     for step in range(steps):
         loss = loss_of(model, bytes_of(target, 2, 9, seed=step, high=4))
         backward(loss)
-        gains = {"gain": scheduled_gain(2 << 16, step, steps), "scale_gain": scheduled_gain(1 << 16, step, steps)}
-        model._ternary_update_memory(loss_signal=loss, **gains)
+        gain, scale_gain = (scheduled_gain(gain, step, steps) for gain in (2 << 16, 1 << 16))
+        model._ternary_update_memory(loss_signal=loss, gain=gain, scale_gain=scale_gain)
         losses.append(loss.item())
     return losses, hash_of(model)
 

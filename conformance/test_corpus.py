@@ -12,8 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training import corpus
-from training.corpus import Corpus, draw_batch, load_corpus, unigram_entropy, valid_batches
+pytest.importorskip("training", reason="the trainers do not ship with the package")
+
+from training import corpus  # noqa: E402
+from training.corpus import (  # noqa: E402
+    Corpus,
+    draw_batch,
+    load_corpus,
+    unigram_entropy,
+    valid_batches,
+)
 
 TEXT = b"First Citizen:\nBefore we proceed any further, hear me speak.\n"
 

@@ -124,13 +124,13 @@ def through_safetensors(model: ARBModel) -> ARBModel:
 
 def into_fresh(model: ARBModel, tensors: dict[str, torch.Tensor], **named: Any) -> ARBModel:
     """Into a model of another seed."""
-    device, backend = model.head.codes.device, model.head._backend_name
+    head: Any = model.head
     config = type(model.config)(**(vars(model.config) | {"seed": 77}))
-    fresh = ARBModel(config, backend=str(backend)).to(device)
+    fresh = ARBModel(config, backend=head.backend.name).to(head.codes.device)
     fresh.load_state_dict(tensors, **named)
     for mine, theirs in zip(ternary_modules(fresh).values(), ternary_modules(model).values(), strict=True):
         mine.settings = theirs.settings  # settings are no state
-    return fresh.to(device)
+    return fresh.to(head.codes.device)
 
 
 COPIES: dict[str, Callable[[ARBModel], ARBModel]] = {
@@ -151,9 +151,10 @@ def test_copies(target: Target, way: str) -> None:
     twin = COPIES[way](model)
     assert_legal_dtypes(twin)
     assert changed(snapshot(model), snapshot(twin)) == []
-    twin.head.t_accum[0, 0] = 5  # type: ignore[index, operator]
+    mine, theirs = (ternary_modules(each)["head"].t_accum for each in (twin, model))
+    mine[0, 0] = 5
     assert changed(snapshot(model), snapshot(twin)) == ["head.t_accum"]
-    twin.head.t_accum[0, 0] = model.head.t_accum[0, 0]  # type: ignore[index, operator]
+    mine[0, 0] = theirs[0, 0]
     for each in (model, twin):
         backward(loss_of(each, models.bytes_of(target, 2, 9, seed=8)))
         each._ternary_update_memory()

@@ -86,7 +86,7 @@ def test_learning_with_every_second_update_lost(learn: Learn, monkeypatch: pytes
         if done % 2 == 0:
             counts: dict[str, int | str] = update(self, loss, done, total)
             return counts
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for module in ternary_modules(self.model).values():
             module.clear_captures()
         return {}

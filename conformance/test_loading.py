@@ -1,14 +1,15 @@
-"""What is illegal is refused where it enters, by construction and by loading, before anything has changed."""
+"""What enters: the initial state, and what construction and loading refuse before anything has changed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import pytest
 import torch
 
-from arbitor.components import TernaryEmbeddingTable, TernaryLinear
+from arbitor.components import TernaryEmbeddingTable, TernaryLinear, initial_exponent
 from arbitor.conformance import models
 from arbitor.conformance.models import State, changed, snapshot
 from arbitor.conformance.target import Target
@@ -34,14 +35,24 @@ LINEAR: dict[str, tuple[str, Change, type[Exception], str]] = {
     "float t_accum": ("t_accum", lambda t: t.float(), TypeError, r"t_accum must be int8, got float32"),
     "wide t_accum": ("t_accum", lambda t: t.long(), TypeError, r"t_accum must be int8, got int64"),
     "bool codes": ("codes", lambda t: t.bool(), TypeError, r"codes must be uint8, got bool"),
-    "t_accum -128": ("t_accum", at((3, 4), -128), ValueError, r"t_accum\[3, 4\] = -128, expected -127\.\.127"),
+    "t_accum -128": (
+        "t_accum",
+        at((3, 4), -128),
+        ValueError,
+        r"t_accum\[3, 4\] = -128, expected -127\.\.127",
+    ),
     "e_accum -128": ("e_accum", at((2, 1), -128), ValueError, r"e_accum\[2, 1\] = -128"),
     "e above its band": ("e", at((0, 1), 2), ValueError, r"e\[0, 1\] = 2, expected -3\.\.1"),
     "e below its band": ("e", at((4, 0), -4), ValueError, r"e\[4, 0\] = -4, expected -3\.\.1"),
     "code 3": ("codes", code(0b01010011), ValueError, r"row 1, byte 2|\[1, 2\]|83|0x53"),
     "padding 0": ("codes", code(0b01000101), ValueError, r"row 1, byte 2|\[1, 2\]|69|0x45"),
     "padding 2": ("codes", code(0b10010101), ValueError, r"row 1, byte 2|\[1, 2\]|149|0x95"),
-    "a row less": ("t_accum", lambda t: t[:-1], ValueError, r"t_accum must have shape \(6, 10\), got \(5, 10\)"),
+    "a row less": (
+        "t_accum",
+        lambda t: t[:-1],
+        ValueError,
+        r"t_accum must have shape \(6, 10\), got \(5, 10\)",
+    ),
     "transposed": ("codes", lambda t: t.t(), ValueError, r"codes must have shape \(6, 3\), got \(3, 6\)"),
     "one axis": ("e", lambda t: t.flatten(), ValueError, r"e must have shape \(6, 2\), got \(12,\)"),
     "float numbers": ("_extra_state", lambda t: t.double(), TypeError, "extra state must be int64"),
@@ -59,9 +70,19 @@ LINEAR: dict[str, tuple[str, Change, type[Exception], str]] = {
 }
 TABLE: dict[str, tuple[str, Change, type[Exception], str]] = {
     "corr_accum -32768": ("corr_accum", at((5, 1), -32768), ValueError, r"corr_accum\[5, 1\] = -32768"),
-    "int8 corr_accum": ("corr_accum", lambda t: t.to(torch.int8), TypeError, "corr_accum must be int16, got int8"),
+    "int8 corr_accum": (
+        "corr_accum",
+        lambda t: t.to(torch.int8),
+        TypeError,
+        "corr_accum must be int16, got int8",
+    ),
     "step_counter -1": ("step_counter", at(2, -1), ValueError, r"step_counter\[2\] = -1"),
-    "int64 step_counter": ("step_counter", lambda t: t.long(), TypeError, "step_counter must be int32, got int64"),
+    "int64 step_counter": (
+        "step_counter",
+        lambda t: t.long(),
+        TypeError,
+        "step_counter must be int32, got int64",
+    ),
 }
 
 
@@ -76,7 +97,9 @@ def incoming(module: torch.nn.Module) -> State:
     return tensors
 
 
-def refused(module: torch.nn.Module, tensors: State, error: type[Exception], message: str, **named: Any) -> None:
+def refused(
+    module: torch.nn.Module, tensors: State, error: type[Exception], message: str, **named: Any
+) -> None:
     before = snapshot(module)
     with pytest.raises(error, match=message):
         module.load_state_dict(tensors, **named)
@@ -134,7 +157,9 @@ def test_missing_and_unknown_names(target: Target, whole: bool) -> None:
         tensors = incoming(module)
         del tensors[prefix + name]
         refused(module, tensors, ValueError, f"lacks .*{prefix}{name}")
-    refused(module, incoming(module) | {f"{prefix}weight": torch.ones(1)}, ValueError, f"unknown .*{prefix}weight")
+    refused(
+        module, incoming(module) | {f"{prefix}weight": torch.ones(1)}, ValueError, f"unknown .*{prefix}weight"
+    )
 
 
 @pytest.mark.clause("ARB-STATE-003", "ARB-STATE-006")
@@ -176,3 +201,36 @@ def test_construction_takes_the_extremes(target: Target) -> None:
     twin.load_state_dict(layer.state_dict())
     assert (twin.seed, twin.tensor_id) == (2**64 - 1, 2**28 - 1)
     assert list(ternary_modules(twin)) == [""]
+
+
+@pytest.mark.clause("ARB-INIT-002")
+def test_initial_exponents() -> None:
+    """2^-r is 1 / sqrt(2 I / 3) rounded in the logarithm, so 2^(2r-1) <= 2 I / 3 < 2^(2r+1)."""
+    for width in range(1, 3000):
+        r = -initial_exponent(width)
+        assert Fraction(4) ** r / 2 <= Fraction(2 * width, 3) < Fraction(4) ** r * 2
+    assert [initial_exponent(width) for width in (3, 12, 48, 191, 192, 256, 767, 768)] == [
+        -1,
+        -2,
+        -3,
+        -3,
+        -4,
+        -4,
+        -4,
+        -5,
+    ]
+
+
+@pytest.mark.clause("ARB-INIT-001", "ARB-INIT-002", "ARB-INIT-003", "ARB-STATE-001")
+@pytest.mark.parametrize("e_span", range(7))
+def test_initial_state(target: Target, e_span: int) -> None:
+    """Codes from the random bits, one exponent in the middle of its band, nothing accumulated or counted."""
+    for module in (
+        models.linear(target, columns=10, rows=6, e_span=e_span, seed=3, tensor_id=2),
+        models.table(target, columns=10, rows=6, e_span=e_span, seed=3, tensor_id=2),
+    ):
+        state = module.state()
+        assert torch.equal(state.pop("codes").cpu(), target.judge.initialise(6, 10, 3, 2))
+        assert state.pop("e").unique().tolist() == [-1]
+        assert not any(tensor.any() for tensor in state.values())
+        assert module.get_extra_state().tolist() == [-1 - e_span // 2, e_span, 8, 2, 0, 3, 0]

@@ -1,4 +1,4 @@
-"""A run that is interrupted anywhere and resumed is the run that was not: the same losses, the same state hash."""
+"""A run that is interrupted anywhere and resumed is the run that was not: equal losses, equal state hash."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ read_metrics = pytest.importorskip("training.run_folder").read_metrics
 ROOT = Path(loop.__file__).parents[1]
 STEPS = 12
 FLAGS = (
-    "--d-model 16 --heads 2 --layers 1 --batch 2 --ctx 8 --eval-batches 1 --threads 1 --log-interval 3 --eval-interval 4 "
-    "--save-interval 4 --accum-threshold 2 --scale-gain 1 --lr 0.1"
+    "--d-model 16 --heads 2 --layers 1 --batch 2 --ctx 8 --eval-batches 1 --threads 1 --log-interval 3 "
+    "--eval-interval 4 --save-interval 4 --accum-threshold 2 --scale-gain 1 --lr 0.1"
 )
 KINDS = {
     "2bit": (),
@@ -138,7 +138,9 @@ def test_resuming_a_run_that_is_over_changes_nothing(runs: Runs) -> None:
     assert runs("whole", "--resume") == 0
     assert runs.end("whole") == end
     after = runs.contents("whole")
-    assert {n for n in before if before[n] != after[n]} <= {"checkpoint.safetensors"}  # its header has no order
+    assert {n for n in before if before[n] != after[n]} <= {
+        "checkpoint.safetensors"
+    }  # its header has no order
 
 
 @pytest.mark.clause("ARB-TRAIN-002")
@@ -224,7 +226,7 @@ def test_a_damaged_checkpoint_is_one_error_and_changes_nothing(
 @pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_after_its_step(runs: Runs, number: signal.Signals) -> None:
-    """A real process and a real signal: status 130, a word about --resume, and the state of exactly that step."""
+    """A real process, a real signal: status 130, a word about --resume, the state of exactly that step."""
     flags = ["--steps", "1000000", "--log-interval", "1", "--eval-interval", "0", "--save-interval", "0"]
     words = [sys.executable, "-m", "training.pretrain", *runs.flags, "--run", "signalled", *flags]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -48,11 +49,19 @@ def test_configure_sets_every_module(target: Target) -> None:
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        *(({name: value}, ValueError) for name in ("accum_threshold", "e_accum_threshold") for value in (0, 128, -1)),
+        *(
+            ({name: value}, ValueError)
+            for name in ("accum_threshold", "e_accum_threshold")
+            for value in (0, 128, -1)
+        ),
         *(({"vote_max": value}, ValueError) for value in (0, 128)),
         *(({"gain": value}, ValueError) for value in (-1, 2**24 + 1)),
         *(({"scale_gain": value}, ValueError) for value in (-1, 2**20 + 1)),
-        *(({name: value}, TypeError) for name in ("accum_threshold", "gain") for value in (32.0, True, None, "32")),
+        *(
+            ({name: value}, TypeError)
+            for name in ("accum_threshold", "gain")
+            for value in (32.0, True, None, "32")
+        ),
         ({"rule": "nearest"}, ValueError),
         ({"threshold": 3}, TypeError),
     ],
@@ -78,7 +87,9 @@ def exact(gain: int, done: int, total: int) -> int:
 @pytest.mark.clause("ARB-SCHED-001", "ARB-SCHED-002")
 def test_schedule() -> None:
     """Every n of small N, some of large ones, at the extremes of both gains."""
-    for total, gain in itertools.product([1, 2, 3, 7, 10, 100, 333], [0, 1, 49, 50, 65_536, 131_072, 2**20, 2**24]):
+    for total, gain in itertools.product(
+        [1, 2, 3, 7, 10, 100, 333], [0, 1, 49, 50, 65_536, 131_072, 2**20, 2**24]
+    ):
         for done in range(total + 1):
             assert scheduled_gain(gain, done, total) == exact(gain, done, total)
     total = 2**32 - 1
@@ -127,8 +138,18 @@ def test_unknown_names(ask: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "error", "message"),
     [
-        ("needy", "import no_such_package\n", BackendUnavailable, "cannot run here: no module named 'no_such_package'"),
-        ("reasoned", EVERYTHING + "why_not = lambda: 'no GPU of that kind'\n", BackendUnavailable, "no GPU of that kind"),
+        (
+            "needy",
+            "import no_such_package\n",
+            BackendUnavailable,
+            "cannot run here: no module named 'no_such_package'",
+        ),
+        (
+            "reasoned",
+            EVERYTHING + "why_not = lambda: 'no GPU of that kind'\n",
+            BackendUnavailable,
+            "no GPU of that kind",
+        ),
         ("partial", EVERYTHING + "del pack, unpack\n", BackendUnavailable, "lacks pack, unpack"),
         ("odd", EVERYTHING + "ARRAYS = 'jax'\n", BackendUnavailable, "ARRAYS must be one of .*got 'jax'"),
         ("broken", "raise ImportError('a symbol is missing')\n", ImportError, "a symbol is missing"),
@@ -150,9 +171,9 @@ def test_a_backend_by_name_works_or_raises(
         with pytest.raises(error, match=message):
             ask()
     monkeypatch.setenv(registry.ENVIRONMENT_VARIABLE, path)
-    for ask in (choose, lambda: TernaryLinear(4, 4), ARBModel):
+    for implicit in (choose, lambda: TernaryLinear(4, 4), ARBModel):
         with pytest.raises(error, match=message):
-            ask()
+            implicit()
 
 
 @pytest.mark.clause("ARB-RUN-011")
@@ -171,7 +192,9 @@ def test_a_strangers_backend_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.clause("ARB-RUN-011")
-def test_auto_takes_the_first_that_works_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_the_first_that_works_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was passed over is named with the reason; where nothing works all reasons are."""
     monkeypatch.delenv(registry.ENVIRONMENT_VARIABLE, raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -185,7 +208,9 @@ def test_auto_takes_the_first_that_works_and_says_why(tmp_path: Path, monkeypatc
     assert select("auto") is choice.backend
     assert choose("auto").reason == choice.reason
     monkeypatch.setattr(registry, "BACKENDS", {"fast": fast, "needy": needy})
-    with pytest.raises(BackendUnavailable, match=r"no backend works here: fast: needs a GPU; needy: .*no_such_package"):
+    with pytest.raises(
+        BackendUnavailable, match=r"no backend works here: fast: needs a GPU; needy: .*no_such_package"
+    ):
         choose()
 
 
@@ -213,11 +238,17 @@ def test_the_environment_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_backend_under_test_is_the_one_that_runs(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every operation that training needs is called on it, whatever the environment says."""
     monkeypatch.setenv(registry.ENVIRONMENT_VARIABLE, models.rivals(target)[0])
-    called = set()
+    called: set[str] = set()
+
+    def spied(name: str, honest: Callable[..., Any]) -> Callable[..., Any]:
+        def spy(*arguments: Any, **named: Any) -> Any:
+            called.add(name)
+            return honest(*arguments, **named)
+
+        return spy
+
     for name in OPERATIONS:
-        honest = getattr(target.backend, name)
-        spy = lambda *a, name=name, honest=honest, **n: (called.add(name), honest(*a, **n))[1]  # noqa: E731
-        monkeypatch.setattr(target.backend, name, spy)
+        monkeypatch.setattr(target.backend, name, spied(name, getattr(target.backend, name)))
     models.trajectory(target, target.backend.name, 1)
     assert called >= {
         "initialise", "quantise_nearest", "quantise_stochastic", "quantise_columns", "linear_forward",

@@ -49,7 +49,9 @@ def captures(model: nn.Module) -> int:
 
 @pytest.mark.clause("ARB-RUN-001")
 @pytest.mark.parametrize("given", ["mapping", "list", "tensor"])
-def test_no_backward_where_captures_exist(target: Target, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_backward_where_captures_exist(
+    target: Target, given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither by way of a component, whose backward would raise, nor by any call of it."""
     model, twin = captured_model(target), captured_model(target)
     component = untouchable(target)
@@ -59,7 +61,9 @@ def test_no_backward_where_captures_exist(target: Target, given: str, monkeypatc
 
     monkeypatch.setattr(torch.Tensor, "backward", forbidden)
     monkeypatch.setattr(torch.autograd, "backward", forbidden)
-    components: Any = {"mapping": {"a": component}, "list": [component, component], "tensor": component}[given]
+    components: Any = {"mapping": {"a": component}, "list": [component, component], "tensor": component}[
+        given
+    ]
     report = model._ternary_update_memory(components)
     assert report.modules_updated == 6
     twin._ternary_update_memory()
@@ -72,9 +76,14 @@ def test_one_backward_of_the_sum_where_none_exist(
     target: Target, given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, twin = models.model_of(target), models.model_of(target)
-    honest, calls = torch.Tensor.backward, []
-    monkeypatch.setattr(torch.Tensor, "backward", lambda self, *a, **n: (calls.append(self), honest(self, *a,
-    **n))[1])
+    honest: Any = torch.Tensor.backward
+    calls: list[torch.Tensor] = []
+
+    def counted(self: torch.Tensor, *arguments: Any, **named: Any) -> None:
+        calls.append(self)
+        honest(self, *arguments, **named)
+
+    monkeypatch.setattr(torch.Tensor, "backward", counted)
     tokens = models.bytes_of(target, 2, 9)
     loss = loss_of(model, tokens)
     parts = [loss] if given == "tensor" else [loss, loss * 0.5, model(tokens[:, :4]).square().mean()]
@@ -97,7 +106,8 @@ def test_one_backward_of_the_sum_where_none_exist(
 def test_nothing_to_update_from(target: Target) -> None:
     model = models.model_of(target)
     before = snapshot(model)
-    for nothing in (None, [], {}):
+    empty: tuple[Any, ...] = (None, [], {})
+    for nothing in empty:
         with pytest.raises(RuntimeError, match="nothing to update from"):
             model._ternary_update_memory(nothing, loss_signal=1.0)
     with pytest.raises(RuntimeError, match="no graph"):

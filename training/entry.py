@@ -42,6 +42,8 @@ def main(description: str, arguments: Sequence[str] | None = None, **defaults: A
 def report(options: Options, corpus: Corpus, result: Result) -> None:
     """A short table of how the run ended."""
     table = Table(title=f"{options.run}: {result.name}", show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")  # the whole hash, however narrow the terminal
     rows: list[tuple[str, str]] = [
         ("corpus", f"{corpus.name}, {len(corpus.train):,} + {len(corpus.valid):,} bytes"),
         ("steps", f"{result.steps} of {options.steps} in {result.seconds:.1f} s"),

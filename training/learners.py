@@ -53,7 +53,14 @@ def model_config(options: Options) -> ARBConfig:
     window = options.window
     if options.preserve_state and window is None:
         window = options.ctx
-    return ARBConfig(options.d_model, options.layers, options.heads, window=window, seed=options.seed)
+    return ARBConfig(
+        options.d_model,
+        options.layers,
+        options.heads,
+        window=window,
+        group_size=options.group_size,
+        seed=options.seed,
+    )
 
 
 def make_learner(options: Options, device: torch.device) -> Learner:

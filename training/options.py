@@ -42,6 +42,7 @@ class Options:
     layers: int = 2
     heads: int = 4
     window: int | None = None
+    group_size: int = 128
     gain: float = DEFAULTS.gain / Q16
     vote_max: int = DEFAULTS.vote_max
     vote_rule: str = DEFAULTS.rule
@@ -132,6 +133,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--layers", type=int)
     model.add_argument("--heads", type=int)
     model.add_argument("--window", type=int, help="positions that attention sees; all if not given")
+    model.add_argument("--group-size", type=int, help="in-features that share an exponent and a vote scale")
     model.add_argument("--max-moe-iters", type=int, help="this version has no experts: only 1 is accepted")
     model.add_argument("--accum-threshold", type=int, help="a trit fires at this accumulated vote")
     model.add_argument("--e-accum-threshold", type=int, help="an exponent moves at this accumulated vote")
@@ -154,7 +156,7 @@ def _problem(options: Options) -> str | None:
     for name in ("log_interval", "eval_interval", "save_interval"):
         if getattr(options, name) < 0:
             return f"--{name.replace('_', '-')} must be 0 or more, got {getattr(options, name)}"
-    for name in ("accum_threshold", "e_accum_threshold", "vote_max", "seed"):
+    for name in ("accum_threshold", "e_accum_threshold", "vote_max", "seed", "group_size"):
         lowest, highest = SCALAR_RANGES[name]
         if not lowest <= getattr(options, name) <= highest:
             return f"--{name.replace('_', '-')} must be in {lowest}..{highest}, got {getattr(options, name)}"
@@ -162,6 +164,8 @@ def _problem(options: Options) -> str | None:
         highest = SCALAR_RANGES[name][1]
         if not 0 <= getattr(options, name) * Q16 <= highest:
             return f"--{name.replace('_', '-')} must be in 0..{highest // Q16}, got {getattr(options, name)}"
+    if options.group_size % 4:
+        return f"--group-size must be a multiple of 4, got {options.group_size}"
     if options.report is not None and options.report.is_dir():
         return f"--report {options.report} is a folder, expected a file"
     if options.max_moe_iters != 1:

@@ -1,0 +1,227 @@
+"""Nothing is forgotten: specification, table of operations, backends and suite name the same things."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from arbitor import components
+from arbitor.conformance import oracle, refusals, strategies
+from arbitor.conformance.target import Target
+from arbitor.kernels import operations, registry
+from arbitor.kernels.eager import exponents
+from arbitor.kernels.operations import OPERATIONS, SCALAR_RANGES
+from arbitor.reference import limits
+
+SUITE = Path(__file__).resolve().parent
+SPEC = SUITE.parent / "docs" / "SPEC.md"
+CLAUSE = re.compile(r"ARB-[A-Z]+-\d{3}")
+
+# A clause that no test can name, and why. Nothing else may be without a test.
+UNTESTED: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module")
+def spec() -> str:
+    if not SPEC.is_file():
+        pytest.skip("docs/SPEC.md does not ship")
+    return SPEC.read_text(encoding="utf-8")
+
+
+def clauses_of(spec: str) -> list[str]:
+    """Ids that the specification defines, each at the beginning of a row of a table."""
+    return re.findall(r"^\| (ARB-[A-Z]+-\d{3}) \|", spec, flags=re.MULTILINE)
+
+
+def named_in(text: str) -> set[str]:
+    """Clauses that a test file gives to a mark or a factory of tests: whole strings, not those in prose."""
+    strings = (
+        node.value
+        for call in ast.walk(ast.parse(text))
+        if isinstance(call, ast.Call)
+        for node in ast.walk(call)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    return {string for string in strings if CLAUSE.fullmatch(string)}
+
+
+def clauses_by_file() -> dict[str, set[str]]:
+    return {path.name: named_in(path.read_text(encoding="utf-8")) for path in SUITE.rglob("*.py")}
+
+
+def test_clause_ids_are_unique(spec: str) -> None:
+    ids = clauses_of(spec)
+    assert len(ids) > 60
+    assert len(ids) == len(set(ids))
+    assert set(CLAUSE.findall(spec)) == set(ids), "a clause is mentioned that is not defined"
+
+
+def test_every_clause_has_a_test(spec: str) -> None:
+    tested = set().union(*clauses_by_file().values())
+    missing = [clause for clause in clauses_of(spec) if clause not in tested]
+    for clause, reason in UNTESTED.items():
+        print(f"without a test: {clause}: {reason}")
+    assert missing == list(UNTESTED), f"clauses without a test: {', '.join(missing)}"
+    assert all(UNTESTED.values())
+
+
+def test_every_clause_that_is_named_exists(spec: str, request: pytest.FixtureRequest) -> None:
+    """In the files of the suite, and on the tests that were collected."""
+    known = set(clauses_of(spec))
+    assert {name: ids - known for name, ids in clauses_by_file().items() if ids - known} == {}
+    for item in request.session.items:
+        for mark in item.iter_markers("clause"):
+            assert mark.args, f"{item.nodeid}: a clause mark without a clause"
+            assert set(mark.args) <= known, item.nodeid
+
+
+def test_clauses_in_prose_exist(spec: str) -> None:
+    """Docstrings, comments and messages too, in all code."""
+    known = set(clauses_of(spec))
+    for path in sorted(SUITE.parent.rglob("*.py")):
+        if not {".git", ".tox", ".venv"} & set(path.parts) and path != Path(__file__).resolve():
+            assert set(CLAUSE.findall(path.read_text(encoding="utf-8"))) <= known, path
+
+
+def test_the_check_of_marks_sees_what_it_should() -> None:
+    text = '''"""ARB-AAA-001"""
+test = agreement("pack", *("ARB-BBB-002", "ARB-CCC-003"))
+x = "ARB-DDD-004"
+@pytest.mark.clause("ARB-EEE-005")
+def test_it():
+    """ARB-FFF-006"""
+'''
+    assert named_in(text) == {"ARB-BBB-002", "ARB-CCC-003", "ARB-EEE-005"}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("backend", [*registry.BACKENDS, "arbitor.conformance.oracle"])
+def test_every_backend_has_every_operation(backend: str, operation: str) -> None:
+    """Where it can be loaded; as a function of its own file where it is a package."""
+    reason = registry.why_not(backend)
+    if reason is not None:
+        pytest.skip(f"{backend}: {reason}")
+    assert callable(getattr(registry.select(backend).module, operation))
+
+
+@pytest.mark.parametrize("package", ["arbitor.reference", "arbitor.kernels.eager"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_is_a_file_and_a_function(package: str, operation: str) -> None:
+    module = importlib.import_module(f"{package}.{operation}")
+    function = getattr(importlib.import_module(package), operation)
+    if isinstance(function, ModuleType):  # the last import decides what the name is
+        function = getattr(function, operation)
+    assert function.__module__ == module.__name__
+    assert function.__name__ == operation
+    assert function.__doc__
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_operation_is_tested(operation: str) -> None:
+    assert (SUITE / f"test_{operation}.py").is_file()
+    assert operation in strategies.BUILDERS
+    assert tuple(strategies.example(operation, 0)) == OPERATIONS[operation].arguments
+    assert any(True for _ in refusals.refusals_of(operation))
+
+
+def test_nothing_is_more_than_the_table(target: Target) -> None:
+    for names in (strategies.BUILDERS, importlib.import_module("arbitor.reference").__all__, oracle.__all__):
+        assert {name for name in names if name.islower()} == set(OPERATIONS)
+    with pytest.raises(AttributeError, match="has no operation 'nearest'"):
+        target.backend.nearest  # noqa: B018
+
+
+def section_11(spec: str) -> dict[str, tuple[list[str], str]]:
+    """Name: arguments in order with `state` and `how` written out, and what it gives."""
+    text = spec.split("## 11. Operations")[1].split("\n## ")[0]
+    short = {}
+    for name, meaning in re.findall(r"`(state|how)` (?:stands )?for `([^`]+)`", text):
+        short[name] = [argument.strip("! \n") for argument in meaning.split(",")]
+    found = {}
+    for name, arguments, gives in re.findall(
+        r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", text, flags=re.MULTILINE
+    ):
+        plain = re.sub(r"\[[^]]*\]", "", arguments)  # shapes have commas too
+        words = [part.split()[0].rstrip("!") for part in plain.split(",")]
+        found[name] = ([full for word in words for full in short.get(word, [word])], gives)
+    return found
+
+
+def test_section_11_is_the_table(spec: str) -> None:
+    """The same operations in the same order with the same arguments, and results of the same dtypes."""
+    found = section_11(spec)
+    assert list(found) == list(OPERATIONS)
+    for name, operation in OPERATIONS.items():
+        arguments, gives = found[name]
+        assert arguments == list(operation.arguments), name
+        assert re.findall(r"uint8|int8|int32|int64|float32", gives) == [
+            array.dtype for array in operation.results
+        ]
+
+
+def test_section_11_says_what_is_written_in_place(spec: str) -> None:
+    text = spec.split("## 11. Operations")[1].split("\n## ")[0]
+    marked = set(re.findall(r"(\w+)!", text))
+    assert marked == {array.name for o in OPERATIONS.values() for array in o.arrays if array.in_place}
+
+
+def test_constants_agree() -> None:
+    """They are written down several times on purpose; here they meet."""
+    assert limits.POISONED == exponents.POISONED == components.POISONED == 127
+    assert limits.EXPONENT_MIN == exponents.LOWEST == -100
+    assert limits.RULES == operations.RULES == ("scaled", "sign")
+    assert limits.INT32_MAX == operations.INT32_MAX == 2**31 - 1
+    assert limits.BOUNDS["tokens"] == (1, operations.MAX_TOKENS) == (1, 131_071)
+    shared = set(limits.BOUNDS) & set(SCALAR_RANGES)
+    assert shared >= {
+        "e_base",
+        "e_span",
+        "group_size",
+        "tensor_id",
+        "seed",
+        "step",
+        "stream",
+        "first_row",
+        "first",
+    }
+    assert {name: limits.BOUNDS[name] for name in shared} == {name: SCALAR_RANGES[name] for name in shared}
+    for name, (lowest, highest) in refusals.BOUNDS.items():
+        assert highest is None or (lowest, highest) == SCALAR_RANGES[name]
+    own = {name: bounds for name, bounds in components.NUMBERS.items() if name in SCALAR_RANGES}
+    assert own == {name: SCALAR_RANGES[name] for name in ("e_base", "e_span", "group_size", "tensor_id")}
+    assert components.NUMBERS["updates"] == SCALAR_RANGES["step"]
+
+
+RANGES = {
+    "e_span": r"`e_span` in (\d+)\.\.(\d+)",
+    "e_base": r"`e_base` in (-\d+)\.\.(\d+)",
+    "group_size": r"`group_size` a multiple of 4 in (\d+)\.\.(\d+)",
+    "tensor_id": r"`tensor_id` in (\d+)\.\.2\^(\d+)-1",
+    "seed": r"`seed` in (\d+)\.\.2\^(\d+)-1",
+    "step": r"`step` and `stream` in (\d+)\.\.2\^(\d+)-1",
+    "stream": r"`step` and `stream` in (\d+)\.\.2\^(\d+)-1",
+    "first_row": r"`first_row` in (\d+)\.\.(\d+)",
+    "first": r"`first` in (\d+)\.\.2\^(\d+)",
+    "gain": r"`gain` is Q16 \(1\.0 = 65536\) in (\d+)\.\.2\^(\d+)",
+    "vote_max": r"`vote_max` in (\d+)\.\.(\d+)",
+    "accum_threshold": r"`accum_threshold` in (\d+)\.\.(\d+)",
+    "scale_gain": r"`scale_gain` is Q16 in (\d+)\.\.2\^(\d+)",
+    "e_accum_threshold": r"`e_accum_threshold` in (\d+)\.\.(\d+)",
+}
+
+
+def test_ranges_are_those_of_the_specification(spec: str) -> None:
+    """Read from its words."""
+    for name, pattern in RANGES.items():
+        match = re.search(pattern, spec)
+        assert match, name
+        lowest, highest = (int(number) for number in match.groups())
+        if r"2\^" in pattern:
+            highest = 2**highest - pattern.endswith("-1")
+        assert SCALAR_RANGES[name] == (lowest, highest), name
+    assert set(SCALAR_RANGES) - set(RANGES) == {"columns", "rows", "out_features", "in_features", "count"}
