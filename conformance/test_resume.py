@@ -152,7 +152,7 @@ def test_a_new_run_of_the_same_name_starts_anew(runs: Runs) -> None:
 
 
 OTHER = {
-    "gain": ("--gain", "3"),
+    "gain": ("--gain", "2.25"),
     "steps": ("--steps", "13"),
     "d_model": ("--d-model", "32"),
     "seed": ("--seed", "1"),

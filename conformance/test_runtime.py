@@ -100,14 +100,15 @@ def test_schedule() -> None:
 
 @pytest.mark.clause("ARB-SCHED-001", "ARB-SCHED-002")
 def test_an_update_takes_the_gains_that_it_is_given(target: Target) -> None:
-    """A gain of 0 casts next to no vote, a scale_gain of 0 none at all; None takes the module's own."""
+    """A gain of 0 casts no vote, a scale_gain of 0 none at all; None takes the module's own."""
     counts = {}
-    for gains in ((None, None), (2 << 16, 1 << 16), (0, None), (None, 0)):
+    chosen = ternary_modules(models.model_of(target))["head"].settings
+    for gains in ((None, None), (chosen.gain, chosen.scale_gain), (0, None), (None, 0)):
         model = models.model_of(target)
         models.backward(models.loss_of(model, models.bytes_of(target, 2, 9)))
         counts[gains] = model._ternary_update_memory(gain=gains[0], scale_gain=gains[1]).totals()
     own = counts[None, None]
-    assert counts[2 << 16, 1 << 16] == own
+    assert counts[chosen.gain, chosen.scale_gain] == own
     assert counts[0, None] == own | dict.fromkeys(("votes", "fires", "flips"), 0)
     assert counts[None, 0] == own | dict.fromkeys(("scale_votes", "exponents_moved"), 0)
     assert min(own["votes"], own["scale_votes"]) > 0
