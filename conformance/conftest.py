@@ -40,6 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "clause(*ids): the clauses of docs/SPEC.md that the test checks")
     settings.load_profile(config.getoption("--examples"))
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)

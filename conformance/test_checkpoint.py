@@ -80,7 +80,8 @@ def test_state_hash_is_the_specified_bytes() -> None:
     """Byte by byte, for two tensors given in the wrong order."""
     tensors = {"b": torch.tensor([[1, -2]], dtype=torch.int16), "a": torch.tensor(3, dtype=torch.int64)}
     expected = b"a\0int64\0" + bytes(8) + (3).to_bytes(8, "little")
-    expected += b"b\0int16\0" + (2).to_bytes(8, "little") + (1).to_bytes(8, "little") + (2).to_bytes(8, "little") + b"\x01\x00\xfe\xff"
+    sizes = (2).to_bytes(8, "little") + (1).to_bytes(8, "little") + (2).to_bytes(8, "little")
+    expected += b"b\0int16\0" + sizes + b"\x01\x00\xfe\xff"
     assert state_hash(tensors) == hashlib.sha256(expected).hexdigest()
 
 

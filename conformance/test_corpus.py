@@ -14,8 +14,8 @@ import pytest
 
 pytest.importorskip("training", reason="the trainers do not ship with the package")
 
-from training import corpus  # noqa: E402
-from training.corpus import (  # noqa: E402
+from training import corpus
+from training.corpus import (
     Corpus,
     draw_batch,
     load_corpus,

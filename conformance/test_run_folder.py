@@ -12,8 +12,8 @@ import torch
 
 pytest.importorskip("training", reason="the trainers do not ship with the package")
 
-from training import run_folder  # noqa: E402
-from training.run_folder import RunFolder, config_mismatch, read_metrics  # noqa: E402
+from training import run_folder
+from training.run_folder import RunFolder, config_mismatch, read_metrics
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
+import matplotlib.pyplot as plt
 
 # Okabe and Ito's colours by kind of run
 KINDS = {
@@ -65,7 +65,8 @@ def picture(rows: dict[str, dict[str, Any]], title: str, path: Path, unigram: fl
             label=f"{label}: {row['valid']:.3f}" if first else None,
         )
     if unigram is not None:
-        axes.axhline(unigram, color="#555555", linestyle=(0, (5, 3)), linewidth=1, label=f"unigram {unigram:.3f}")
+        label = f"unigram {unigram:.3f}"
+        axes.axhline(unigram, color="#555555", linestyle=(0, (5, 3)), linewidth=1, label=label)
     axes.set(title=title, xlabel="step", ylabel="validation loss, nats a byte")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
