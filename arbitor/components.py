@@ -47,7 +47,7 @@ class UpdateRule:
     gain: int = 3 << 16
     vote_max: int = 16
     accum_threshold: int = 32
-    scale_gain: int = 0
+    scale_gain: int = 1 << 14
     e_accum_threshold: int = 32
 
 

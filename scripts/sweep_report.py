@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,14 @@ def table(rows: dict[str, dict[str, Any]], environment: dict[str, str], title: s
     """Markdown, best validation first, with the flags that made each row."""
     lines = [f"# {title}", "", f"Made by `{environment['command']}`, commit {environment['commit']}, "]
     lines[-1] += f"Python {environment['python']}, torch {environment['torch']}, {environment['device']}."
+    shared = os.path.commonprefix([row["flags"] for row in rows.values()])
+    lines += ["", f"All runs: `python -m training.pretrain {' '.join(shared)}`, and the flags of the row."]
     lines += ["", "| run | validation, nats a byte | training, last line | largest rise | flags |"]
     lines += ["|---|---|---|---|---|"]
     for name, row in sorted(rows.items(), key=lambda item: item[1]["valid"]):
+        flags = " ".join(flag for flag in row["flags"][len(shared) :]) or "(none)"
         lines.append(
-            f"| {name} | {row['valid']:.4f} | {row['train']:.4f} | {row['largest_rise']:.3f} | "
-            f"`{' '.join(row['flags'])}` |"
+            f"| {name} | {row['valid']:.4f} | {row['train']:.4f} | {row['largest_rise']:.3f} | `{flags}` |"
         )
     return "\n".join([*lines, ""])
 
@@ -67,6 +70,8 @@ def picture(rows: dict[str, dict[str, Any]], title: str, path: Path, unigram: fl
     if unigram is not None:
         label = f"unigram {unigram:.3f}"
         axes.axhline(unigram, color="#555555", linestyle=(0, (5, 3)), linewidth=1, label=label)
+    learning = [value for name, row in rows.items() if kind_of(name) != "frozen" for _, value in row["curve"]]
+    axes.set_ylim(min(learning) - 0.05, max(learning) + 0.25)  # a frozen run is far above, and said so
     axes.set(title=title, xlabel="step", ylabel="validation loss, nats a byte")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
