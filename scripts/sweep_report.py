@@ -8,8 +8,8 @@ writes cpu_learning.md and cpu_learning.png beside it: validation curves, best f
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,13 @@ def table(rows: dict[str, dict[str, Any]], environment: dict[str, str], title: s
     """Markdown, best validation first, with the flags that made each row."""
     lines = [f"# {title}", "", f"Made by `{environment['command']}`, commit {environment['commit']}, "]
     lines[-1] += f"Python {environment['python']}, torch {environment['torch']}, {environment['device']}."
-    shared = os.path.commonprefix([row["flags"] for row in rows.values()])
+    columns = zip(*(row["flags"] for row in rows.values()), strict=False)
+    shared = [flags[0] for flags in itertools.takewhile(lambda flags: len(set(flags)) == 1, columns)]
     lines += ["", f"All runs: `python -m training.pretrain {' '.join(shared)}`, and the flags of the row."]
     lines += ["", "| run | validation, nats a byte | training, last line | largest rise | flags |"]
     lines += ["|---|---|---|---|---|"]
     for name, row in sorted(rows.items(), key=lambda item: item[1]["valid"]):
-        flags = " ".join(flag for flag in row["flags"][len(shared) :]) or "(none)"
+        flags = " ".join(row["flags"][len(shared) :]) or "(none)"
         lines.append(
             f"| {name} | {row['valid']:.4f} | {row['train']:.4f} | {row['largest_rise']:.3f} | `{flags}` |"
         )
