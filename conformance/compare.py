@@ -33,9 +33,11 @@ def assert_same(
 
     Nothing to compare is a failure too.
     """
+    __tracebackhide__ = True  # the frame that matters is the caller's
     if not expected or any(array.numel() == 0 for array in expected.values()):
         raise AssertionError(f"{operation}: nothing to compare")
-    for name, array in expected.items():
+    # counts say least about where it went wrong, so they come last
+    for name, array in sorted(expected.items(), key=lambda item: item[0] == "counts"):
         found = difference(name, array, actual.get(name))
         if found is not None:
             how = reproduction(operation, dict(arguments), backend)

@@ -108,7 +108,7 @@ class Target:
             call(self.backend, operation, mine, self.device)
         missing = [name for name in names if str(name) not in str(caught.value)]
         if missing:
-            raise AssertionError(f"{operation}: the message names not {missing}: {caught.value}")
+            raise AssertionError(f"{operation}: the error should name {missing}, but says: {caught.value}")
         for name, value in before.items():
             if isinstance(value, torch.Tensor) and difference(name, value, mine[name]):
                 raise AssertionError(f"{operation} was refused but changed {name}")

@@ -106,7 +106,7 @@ def why_not(name: str) -> str | None:
     try:
         module = importlib.import_module(_module_path(name))
     except ModuleNotFoundError as error:
-        return f"no module named {error.name!r}"
+        return f"no module named {error.name!r} (PYTHONPATH=FOLDER makes a module in FOLDER importable)"
     reason: Callable[[], str | None] | None = getattr(module, "why_not", None)
     return reason() if reason is not None else None
 

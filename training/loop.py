@@ -136,6 +136,8 @@ class Trainer:
     def _start_folder(self) -> None:
         if self.folder is None or self.done:
             return
+        if self.folder.metrics_path.exists():
+            console.print(f"{self.folder.path} held an earlier run, which this one replaces", markup=False)
         self.folder.write_config(self._config)
         self.folder.metrics_path.unlink(missing_ok=True)
 

@@ -122,16 +122,20 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
         "--report", type=Path, metavar="FILE", help="write what the run measured to FILE, as JSON"
     )
     loop.add_argument("--resume", action="store_true", help="continue RUNS/NAME from its checkpoint")
-    loop.add_argument("--backend", metavar="NAME", help="auto, reference, torch, or a module path")
+    loop.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="auto, reference, torch, or a module path; else ARB_TERNARY_BACKEND, else auto",
+    )
     loop.add_argument("--device", help="auto, cpu, cuda")
-    loop.add_argument("--threads", type=int, help="CPU threads of torch")
+    loop.add_argument("--threads", type=int, help="CPU threads of torch; on a busy machine 1 is fastest")
 
 
 def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model and rule")
-    model.add_argument("--d-model", type=int)
-    model.add_argument("--layers", type=int)
-    model.add_argument("--heads", type=int)
+    model.add_argument("--d-model", type=int, help="width of the residual stream")
+    model.add_argument("--layers", type=int, help="blocks of attention and MLP")
+    model.add_argument("--heads", type=int, help="attention heads")
     model.add_argument("--window", type=int, help="positions that attention sees; all if not given")
     model.add_argument("--group-size", type=int, help="in-features that share an exponent and a vote scale")
     model.add_argument("--max-moe-iters", type=int, help="this version has no experts: only 1 is accepted")
@@ -139,7 +143,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--e-accum-threshold", type=int, help="an exponent moves at this accumulated vote")
     model.add_argument("--gain", type=float, help="the learning rate of the votes")
     model.add_argument("--vote-max", type=int, help="largest vote of one update")
-    model.add_argument("--vote-rule", choices=RULES)
+    model.add_argument("--vote-rule", choices=RULES, help="how a gradient becomes votes")
     model.add_argument("--scale-gain", type=float, help="rate of exponent votes, 0 freezes the exponents")
     model.add_argument("--control", choices=("frozen",), help="a control run: trits never change")
     model.add_argument(

@@ -87,7 +87,7 @@ class RunFolder:
         records = read_metrics(self.metrics_path)
         series = {key: _series(records, key) for key in ("loss", "val_loss", "flips", "votes")}
         if not any(np.isfinite(series[key][1]).any() for key in ("loss", "val_loss")):
-            raise ValueError(f"{self.metrics_path} has no finite loss or val_loss to draw")
+            raise ValueError(f"{self.metrics_path} has no finite loss to draw (nothing logged yet?)")
         activity = {key: series[key] for key in ("votes", "flips") if len(series[key][0])}
         figure = Figure(figsize=(8, 5.6 if activity else 4.4), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)

@@ -205,5 +205,5 @@ def test_a_refusal_without_the_place_is_caught() -> None:
     def function(*arguments: Any) -> None:
         raise ValueError("no")
 
-    with pytest.raises(AssertionError, match="names not"):
+    with pytest.raises(AssertionError, match="should name"):
         backend_with("pack", function).refuses("pack", example("pack", 0), ValueError, "row", 7)
