@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def notes(lines: Sequence[Line]) -> list[str]:
     """What the table does not say."""
     found = [
-        "judged: the mean of the logged training losses, or the last validation, against conformance/bands.json; "
+        "judged: the mean of the logged losses, or the last validation, against conformance/bands.json; "
         "floats: trainable float parameters. The control takes 20 steps only: a frozen model does not change."
     ]
     learning = next(line.report for line in lines if line.name == "learning")
