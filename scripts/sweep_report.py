@@ -36,7 +36,7 @@ def kind_of(name: str) -> str:
 
 def table(rows: dict[str, dict[str, Any]], environment: dict[str, str], title: str) -> str:
     """Markdown, best validation first, with the flags that made each row."""
-    lines = [f"# {title}", "", f"Made by `{environment['command']}`, commit {environment['commit']}, "]
+    lines = [f"# {title}", "", f"Made by: {environment['command']}; commit {environment['commit']}; "]
     lines[-1] += f"Python {environment['python']}, torch {environment['torch']}, {environment['device']}."
     columns = zip(*(row["flags"] for row in rows.values()), strict=False)
     shared = [flags[0] for flags in itertools.takewhile(lambda flags: len(set(flags)) == 1, columns)]

@@ -3,7 +3,7 @@ float32 ones.
 
 STE (Ma et al. 2024, arXiv 2402.17764): float32 latents; weights become round(clip(W / mean|W|)) * mean|W|,
 activations int8 with one absmax scale a token; gradients pass both roundings unchanged. Embeddings stay
-float32, as there. The twin's norms are the model's own: without parameters.
+float32, as there. The norms are the model's own, without parameters. On CUDA a twin multiplies in TF32.
 """
 
 from __future__ import annotations
