@@ -23,11 +23,11 @@ INPUT_GRADIENT, WEIGHT_GRADIENT = 1, 2
 
 @dataclass(frozen=True)
 class LinearCapture:
-    """One call of a linear layer: q_x int8 [T, I], e_x int8 [T], dy float32 [T, O], and its first token's
+    """One call of a linear layer: q_t int8 [I, T], e_x int8 [T], dy float32 [T, O], and its first token's
     number."""
 
     first_row: int
-    q_x: torch.Tensor
+    q_t: torch.Tensor
     e_x: torch.Tensor
     dy: torch.Tensor
 
@@ -66,11 +66,13 @@ class LinearFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, _anchor: torch.Tensor, module: TernaryLinear) -> torch.Tensor:
         """x float32 [T, I] -> y float32 [T, O]."""
-        q_x, e_x = module.backend.quantise_nearest(x)
         if any(ctx.needs_input_grad):
-            ctx.save_for_backward(q_x, e_x)
+            q_x, q_t, e_x = module.backend.quantise_nearest_both(x)
+            ctx.save_for_backward(q_t, e_x)
             ctx.module, ctx.captured, ctx.updates = module, False, module.updates
             ctx.first_row = module.number_tokens(x.shape[0])
+        else:
+            q_x, e_x = module.backend.quantise_nearest(x)
         y: torch.Tensor = module.backend.linear_forward(
             q_x,
             e_x,
@@ -88,7 +90,7 @@ class LinearFunction(torch.autograd.Function):
         """dy float32 [T, O] -> dx float32 [T, I]; leaves a LinearCapture with the module."""
         module: TernaryLinear = ctx.module
         _once(ctx, module)
-        q_x, e_x = ctx.saved_tensors
+        q_t, e_x = ctx.saved_tensors
         dy = dy.detach().contiguous()
         dx = None
         if ctx.needs_input_grad[0]:
@@ -99,7 +101,7 @@ class LinearFunction(torch.autograd.Function):
             dx = module.backend.input_gradient(
                 q_d, e_d, module.codes, module.e, shape.e_base, shape.e_span, shape.group_size, shape.columns
             )
-        module.captures.append(LinearCapture(ctx.first_row, q_x, e_x, dy))
+        module.captures.append(LinearCapture(ctx.first_row, q_t, e_x, dy))
         return dx, None, None
 
 

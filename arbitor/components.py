@@ -243,11 +243,15 @@ class TernaryLinear(TernaryModule):
     def prepare(self) -> Prepared:
         """Quantise the output gradients column by column over all captures (ARB-LIN-005, ARB-RUN-003)."""
         captures: Sequence[LinearCapture] = sorted(self.captures, key=lambda capture: capture.first_row)
-        q_x, e_x, dy = (_join([getattr(c, name) for c in captures]) for name in ("q_x", "e_x", "dy"))
+        q_t, e_x, dy = (
+            _join([c.q_t for c in captures], 1),
+            _join([c.e_x for c in captures]),
+            _join([c.dy for c in captures]),
+        )
         q_g, e_g = self.backend.quantise_columns(
             dy, e_x, self.seed, self.updates, self.stream(WEIGHT_GRADIENT), 0
         )
-        return Prepared((q_g, q_x), (e_g == POISONED).any())
+        return Prepared((q_g, q_t.t()), (e_g == POISONED).any())
 
     def _operation(self) -> Callable[..., torch.Tensor]:
         operation: Callable[..., torch.Tensor] = self.backend.linear_update
@@ -285,5 +289,5 @@ class TernaryEmbeddingTable(TernaryModule):
         return operation
 
 
-def _join(parts: list[torch.Tensor]) -> torch.Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _join(parts: list[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

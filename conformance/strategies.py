@@ -269,6 +269,7 @@ BUILDERS: dict[str, Builder] = {
     "philox": _philox,
     "initialise": _initialise,
     "quantise_nearest": _quantise_nearest,
+    "quantise_nearest_both": _quantise_nearest,
     "quantise_stochastic": _quantise_stochastic,
     "quantise_columns": _quantise_columns,
     "linear_forward": _linear_forward,

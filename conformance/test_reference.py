@@ -26,6 +26,7 @@ OPERATIONS = {
     "philox": "first count seed step stream",
     "initialise": "out_features in_features seed tensor_id",
     "quantise_nearest": "x",
+    "quantise_nearest_both": "x",
     "quantise_stochastic": "x seed step stream first_row",
     "quantise_columns": "dy e_x seed step stream first_row",
     "linear_forward": "q_x e_x codes e e_base e_span group_size",

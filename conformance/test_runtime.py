@@ -252,6 +252,6 @@ def test_the_backend_under_test_is_the_one_that_runs(target: Target, monkeypatch
         monkeypatch.setattr(target.backend, name, spied(name, getattr(target.backend, name)))
     models.trajectory(target, target.backend.name, 1)
     assert called >= {
-        "initialise", "quantise_nearest", "quantise_stochastic", "quantise_columns", "linear_forward",
+        "initialise", "quantise_nearest_both", "quantise_stochastic", "quantise_columns", "linear_forward",
         "input_gradient", "linear_update", "embedding_forward", "embedding_update",
     }  # fmt: skip

@@ -110,6 +110,12 @@ _TABLE = (
     ),
     _operation("quantise_nearest", (Array("x", "float32", "R C"),), "", _QUANTISED),
     _operation(
+        "quantise_nearest_both",
+        (Array("x", "float32", "R C"),),
+        "",
+        (Array("q", "int8", "R C"), Array("q_t", "int8", "C R"), Array("exponents", "int8", "R")),
+    ),
+    _operation(
         "quantise_stochastic", (Array("x", "float32", "R C"),), "seed step stream first_row", _QUANTISED
     ),
     _operation(

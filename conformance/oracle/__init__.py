@@ -13,7 +13,7 @@ is no int raises `TypeError`, before anything is changed (ARB-STATE-006).
 from .embedding import embedding_forward, embedding_gradient, embedding_update
 from .linear import input_gradient, linear_forward, weight_gradient
 from .packing import pack, pack_dense, unpack, unpack_dense
-from .quantise import quantise_columns, quantise_nearest, quantise_stochastic
+from .quantise import quantise_columns, quantise_nearest, quantise_nearest_both, quantise_stochastic
 from .random_bits import initialise, philox
 from .update import linear_update, ternary_update
 
@@ -33,6 +33,7 @@ __all__ = [
     "philox",
     "quantise_columns",
     "quantise_nearest",
+    "quantise_nearest_both",
     "quantise_stochastic",
     "ternary_update",
     "unpack",

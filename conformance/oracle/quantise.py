@@ -23,6 +23,12 @@ def quantise_nearest(x: Matrix) -> tuple[Matrix, Vector]:
     return [q for q, _ in results], [e for _, e in results]
 
 
+def quantise_nearest_both(x: Matrix) -> tuple[Matrix, Matrix, Vector]:
+    """ARB-QUANT-011: the q of `quantise_nearest`, q_t [C, R] with q_t[c][r] = q[r][c], and e."""
+    q, e = quantise_nearest(x)
+    return q, [[row[c] for row in q] for c in range(len(q[0]))], e
+
+
 def quantise_stochastic(
     x: Matrix, seed: int, step: int, stream: int, first_row: int
 ) -> tuple[Matrix, Vector]:

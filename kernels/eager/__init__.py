@@ -17,6 +17,7 @@ from .pack_dense import pack_dense
 from .philox import philox
 from .quantise_columns import quantise_columns
 from .quantise_nearest import quantise_nearest
+from .quantise_nearest_both import quantise_nearest_both
 from .quantise_stochastic import quantise_stochastic
 from .ternary_update import ternary_update
 from .unpack import unpack
@@ -38,6 +39,7 @@ __all__ = [
     "philox",
     "quantise_columns",
     "quantise_nearest",
+    "quantise_nearest_both",
     "quantise_stochastic",
     "ternary_update",
     "unpack",
