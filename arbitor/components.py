@@ -100,7 +100,8 @@ class TernaryModule(nn.Module):
         self.label = type(self).__name__
         self.captures: list[Any] = []
         self._tokens_numbered = 0
-        self._backend_name = registry.choose(backend).backend.name
+        self._asked = registry.asked_for(backend)
+        self._taken = ("", "")  # device type and backend
         self.register_buffer("codes", self.backend.initialise(rows, columns, seed, tensor_id))
         self._shape_of(self.get_extra_state())  # refuses what is out of range
         groups = (rows, self.shape.groups)
@@ -109,8 +110,12 @@ class TernaryModule(nn.Module):
 
     @property
     def backend(self) -> registry.Backend:
-        """The backend of this module; kept by name, so the module can be copied and pickled."""
-        return registry.select(self._backend_name)
+        """The backend of this module on the device that its state is on; kept by name, so the module can be
+        copied and pickled."""
+        device = self._buffers["codes"].device.type if "codes" in self._buffers else "cpu"  # type: ignore[union-attr]
+        if self._taken[0] != device:
+            self._taken = (device, registry.choose(self._asked, device).backend.name)
+        return registry.select(self._taken[1])
 
     def stream(self, purpose: int) -> int:
         """Stream of the random bits of this tensor (ARB-RNG-002)."""
@@ -214,7 +219,7 @@ class TernaryModule(nn.Module):
         shape = self.shape
         return (
             f"{shape.rows} x {shape.columns}, group_size={shape.group_size}, tensor_id={self.tensor_id}, "
-            f"backend={self._backend_name}"
+            f"backend={self.backend.name}"
         )
 
 

@@ -57,10 +57,11 @@ def doctor(operations: bool = False) -> int:
     console.print(_machine())
     console.print(_backends())
     try:
-        console.print(Text(f"taken here: {_reason(registry.choose())}"))
-        if os.environ.get(registry.ENVIRONMENT_VARIABLE):
-            auto = _reason(registry.choose("auto"))
-            console.print(Text(f"without {registry.ENVIRONMENT_VARIABLE}: {auto}"))
+        for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            console.print(Text(f"taken on {device}: {_reason(registry.choose(device=device))}"))
+            if os.environ.get(registry.ENVIRONMENT_VARIABLE):
+                auto = _reason(registry.choose("auto", device))
+                console.print(Text(f"without {registry.ENVIRONMENT_VARIABLE}: {auto}"))
     except Exception as error:
         console.print(Text(f"no backend is taken: {error}", "red"))
         return 1

@@ -48,21 +48,21 @@ def test_bad_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.clause("ARB-RUN-011")
 def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Every backend with a verdict, the choice with its reason, settings; all of it without a CUDA device."""
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "500")
     monkeypatch.setenv("ARB_TERNARY_BACKEND", "reference")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
     for name in [*registry.BACKENDS, *doctor.PACKAGES, "no device"]:
         assert name in shown
-    assert "taken here: reference (ARB_TERNARY_BACKEND=reference)" in shown
+    assert "taken on cpu: reference (ARB_TERNARY_BACKEND=reference)" in shown
     assert "without ARB_TERNARY_BACKEND: torch (auto" in shown
     assert "linear_forward" not in shown
     monkeypatch.delenv("ARB_TERNARY_BACKEND")
     assert main(["doctor", "-v"]) == 0
     shown = capsys.readouterr().out
     assert "linear_forward" in shown
-    assert f"taken here: torch ({registry.choose('auto').reason})" in shown
+    assert f"taken on cpu: torch ({registry.choose('auto').reason})" in shown
 
 
 def test_doctor_says_why_a_backend_does_not_work(

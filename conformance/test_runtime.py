@@ -210,9 +210,25 @@ def test_auto_takes_the_first_that_works_and_says_why(
     assert choose("auto").reason == choice.reason
     monkeypatch.setattr(registry, "BACKENDS", {"fast": fast, "needy": needy})
     with pytest.raises(
-        BackendUnavailable, match=r"no backend works here: fast: needs a GPU; needy: .*no_such_package"
+        BackendUnavailable, match=r"no backend works on cpu: fast: needs a GPU; needy: .*no_such_package"
     ):
         choose()
+
+
+@pytest.mark.clause("ARB-RUN-011")
+def test_auto_depends_on_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that is slow on one type of device is passed over there, and only by `auto`."""
+    monkeypatch.delenv(registry.ENVIRONMENT_VARIABLE, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    slow = "why_not_auto = lambda device: 'interpreted' if device == 'cpu' else None\n"
+    path = module_file(tmp_path, "gpu_first", EVERYTHING + slow)
+    monkeypatch.setattr(registry, "BACKENDS", {"gpu_first": path} | registry.BACKENDS)
+    assert choose().backend.name == "torch"
+    assert "gpu_first: interpreted" in choose().reason
+    assert choose(device="cuda").backend.name == "gpu_first"
+    assert choose("gpu_first").backend.name == "gpu_first"
+    assert TernaryLinear(4, 4).backend.name == "torch"
+    assert TernaryLinear(4, 4, backend="gpu_first").backend.name == "gpu_first"
 
 
 @pytest.mark.clause("ARB-RUN-011")

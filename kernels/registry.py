@@ -3,9 +3,10 @@
 A backend is a module path in a table, loaded when it is asked for. So the NumPy reference runs as a backend
 without this package importing it, and so does a stranger's module: `select("their.module")`.
 
-A module provides the functions of `operations.OPERATIONS` and two optional names: `ARRAYS`, what its arrays
-are ("torch" by default, "numpy", or "lists" of integers with float32 as bit patterns), and `why_not()`, a
-reason why it cannot run on this machine, or None.
+A module provides the functions of `operations.OPERATIONS` and three optional names: `ARRAYS`, what its
+arrays are ("torch" by default, "numpy", or "lists" of integers with float32 as bit patterns); `why_not()`, a
+reason why it cannot run on this machine, or None; and `why_not_auto(device)`, a reason why nobody who does
+not ask for it should get it on a "cpu" or a "cuda" device, or None.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ ENVIRONMENT_VARIABLE = "ARB_TERNARY_BACKEND"
 
 # name: module path, from the best to the slowest; `auto` takes the first that works and is meant for speed
 BACKENDS: dict[str, str] = {
+    "triton": "arbitor.kernels.triton",
+    "tilelang": "arbitor.kernels.tilelang",
     "torch": "arbitor.kernels.eager",
     "reference": "arbitor.reference",
 }
@@ -111,6 +114,18 @@ def why_not(name: str) -> str | None:
     return reason() if reason is not None else None
 
 
+def _why_not_auto(name: str, device: str) -> str | None:
+    """Reason why `auto` passes over that backend on a device of that type, or None."""
+    reason = why_not(name)
+    if reason is not None:
+        return reason
+    module = select(name).module
+    judge: Callable[[str], str | None] | None = getattr(module, "why_not_auto", None)
+    if judge is not None:
+        return judge(device)
+    return None if device == "cpu" or select(name).arrays == "torch" else "it runs on the CPU only"
+
+
 def _module_path(name: str) -> str:
     if name in BACKENDS:
         return BACKENDS[name]
@@ -140,18 +155,22 @@ def select(name: str) -> Backend:
     return _loaded[name]
 
 
-def choose(name: str | None = None) -> Choice:
-    """Resolve a backend and say why: `name`, else the environment variable ARB_TERNARY_BACKEND, else auto."""
-    asked = name or os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
+def asked_for(name: str | None = None) -> str:
+    """What was asked for: `name`, else the environment variable ARB_TERNARY_BACKEND, else auto."""
+    return name or os.environ.get(ENVIRONMENT_VARIABLE) or "auto"
+
+
+def choose(name: str | None = None, device: str = "cpu") -> Choice:
+    """Resolve what was asked for and say why; `auto` depends on the type of device that the arrays are on."""
+    asked = asked_for(name)
     if asked != "auto":
         source = "asked for" if name else f"{ENVIRONMENT_VARIABLE}={asked}"
         return Choice(select(asked), source)
     passed: list[str] = []
     for candidate in BACKENDS:
-        reason = why_not(candidate)
+        reason = _why_not_auto(candidate, device)
         if reason is None:
-            return Choice(
-                select(candidate), "; ".join([f"auto: the fastest that works here is {candidate}", *passed])
-            )
+            found = f"auto: the fastest that works on {device} is {candidate}"
+            return Choice(select(candidate), "; ".join([found, *passed]))
         passed.append(f"{candidate}: {reason}")
-    raise BackendUnavailable("no backend works here: " + "; ".join(passed))
+    raise BackendUnavailable(f"no backend works on {device}: " + "; ".join(passed))

@@ -74,8 +74,7 @@ def train(options: Options, corpus: Corpus) -> Result:
 def _device(options: Options) -> torch.device:
     if options.device != "auto":
         return torch.device(options.device)
-    choice = registry.choose(options.backend)
-    on_gpu = torch.cuda.is_available() and choice.backend.arrays == "torch"
+    on_gpu = torch.cuda.is_available() and registry.choose(options.backend, "cuda").backend.arrays == "torch"
     return torch.device("cuda" if on_gpu else "cpu")
 
 
@@ -89,7 +88,7 @@ class Trainer:
         self.result = Result(learner.name, unigram=unigram_entropy(corpus.train))
         self.result.float_parameters = sum(p.numel() for p in learner.model.parameters())
         if not options.baseline:
-            choice = registry.choose(options.backend)
+            choice = registry.choose(options.backend, device.type)
             self.result.backend, self.result.reason = choice.backend.name, choice.reason
         self._config = {
             "options": options.identity(),
