@@ -29,10 +29,12 @@ class UpdateReport:
 
     def totals(self) -> dict[str, int]:
         """votes, fires, flips (trits changed), scale_votes, exponents_moved over all modules."""
-        if not self.counts_of:
-            return dict.fromkeys(COUNTS, 0)
-        total = torch.stack(list(self.counts_of.values())).sum(0).tolist()
-        return dict(zip(COUNTS, total, strict=True))
+        total = self.counts()
+        return dict(zip(COUNTS, [0] * len(COUNTS) if total is None else total.tolist(), strict=True))
+
+    def counts(self) -> torch.Tensor | None:
+        """The same as int64 [5] on the device, which nobody waits for; None without an updated module."""
+        return torch.stack(list(self.counts_of.values())).sum(0) if self.counts_of else None
 
     def __str__(self) -> str:
         if self.skipped is not None:
@@ -74,17 +76,18 @@ def update_memory(
             if not isinstance(loss_signal, torch.Tensor):
                 loss_signal = torch.tensor(loss_signal, dtype=torch.float64)  # 1e300 is finite
             signals["loss_signal"] = loss_signal.detach()
-        for name, value in signals.items():
-            if not bool(torch.isfinite(value).all()):
-                return UpdateReport(skipped=f"{name} is not finite ({value.flatten()[0].item()})")
         if not any(module.captures for module in modules.values()):
+            refusal = _refusal(signals, {})
+            if refusal is not None:
+                return UpdateReport(skipped=refusal)
             _backward_once(list(named.values()))
+            signals = {}
         captured = {name: module for name, module in modules.items() if module.captures}
         if not captured:
             raise RuntimeError(
                 "backward reached no ternary module: was the forward run under torch.no_grad()?"
             )
-        return _update_captured(captured, gain, scale_gain)
+        return _update_captured(captured, signals, gain, scale_gain)
     finally:
         for module in modules.values():
             module.clear_captures()
@@ -112,14 +115,32 @@ def _backward_once(components: list[torch.Tensor]) -> None:
     total.backward()
 
 
+def _refusal(signals: Mapping[str, torch.Tensor], poisoned: Mapping[str, torch.Tensor]) -> str | None:
+    """Why nothing may be updated, or None: one wait for the device for all that is looked at."""
+    flags = [torch.isfinite(value).all().logical_not() for value in signals.values()] + [*poisoned.values()]
+    if not flags:
+        return None
+    device = flags[-1].device
+    found = torch.stack([flag.to(device) for flag in flags]).tolist()
+    for (name, value), bad in zip(signals.items(), found, strict=False):
+        if bad:
+            return f"{name} is not finite ({value.flatten()[0].item()})"
+    for label, bad in zip(poisoned, found[len(signals) :], strict=True):
+        if bad:
+            return f"gradient of {label} is not finite"
+    return None
+
+
 def _update_captured(
-    captured: dict[str, TernaryModule], gain: int | None, scale_gain: int | None
+    captured: dict[str, TernaryModule],
+    signals: Mapping[str, torch.Tensor],
+    gain: int | None,
+    scale_gain: int | None,
 ) -> UpdateReport:
     prepared = {name: module.prepare() for name, module in captured.items()}
-    poisoned = torch.stack([p.poisoned for p in prepared.values()]).tolist()
-    if any(poisoned):
-        first = list(captured.values())[poisoned.index(True)]
-        return UpdateReport(skipped=f"gradient of {first.label} is not finite")
+    refusal = _refusal(signals, {captured[name].label: p.poisoned for name, p in prepared.items()})
+    if refusal is not None:
+        return UpdateReport(skipped=refusal)
     counts = {
         name: module.apply_update(prepared[name], gain, scale_gain)
         for name, module in captured.items()

@@ -82,14 +82,13 @@ def test_learning_with_every_second_update_lost(learn: Learn, monkeypatch: pytes
     learners = pytest.importorskip("training.learners", reason=TRAINERS)
     update = learners.TernaryLearner.update
 
-    def sabotaged(self: Any, loss: torch.Tensor, done: int, total: int) -> dict[str, int | str]:
+    def sabotaged(self: Any, loss: torch.Tensor, done: int, total: int) -> Any:
         if done % 2 == 0:
-            counts: dict[str, int | str] = update(self, loss, done, total)
-            return counts
+            return update(self, loss, done, total)
         loss.backward()
         for module in ternary_modules(self.model).values():
             module.clear_captures()
-        return {}
+        return learners.Updated()
 
     monkeypatch.setattr(learners.TernaryLearner, "update", sabotaged)
     assert outside(learn())

@@ -131,7 +131,9 @@ EVERYTHING = "from arbitor.kernels.eager import *\nfrom arbitor.kernels import e
 @pytest.mark.clause("ARB-RUN-011")
 @pytest.mark.parametrize("ask", [select, why_not, choose])
 def test_unknown_names(ask: Any) -> None:
-    with pytest.raises(ValueError, match=r"unknown backend 'trition'; known: auto, triton, tilelang, torch, reference"):
+    with pytest.raises(
+        ValueError, match=r"unknown backend 'trition'; known: auto, triton, tilelang, torch, reference"
+    ):
         ask("trition")
 
 

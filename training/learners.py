@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -24,15 +25,24 @@ from .ternary_runtime import configure_ternary_training
 WARMUP = 40  # updates, of a baseline's learning rate
 
 
+@dataclass(frozen=True)
+class Updated:
+    """What one update did: counts int64 [5] on the device, by `arbitor.update.COUNTS`, None where
+    nothing is counted; and why it was skipped, if it was."""
+
+    counts: torch.Tensor | None = None
+    skipped: str | None = None
+
+
 class Learner(Protocol):
     """A model and its update."""
 
     model: ARBModel
     name: str
+    precision: str  # of float32 products on CUDA, as torch.set_float32_matmul_precision has it
 
-    def update(self, loss: torch.Tensor, done: int, total: int) -> dict[str, int | str]:
-        """One update from a scalar loss; `done` of `total` updates are behind. Gives counts, and "skipped"
-        if it was."""
+    def update(self, loss: torch.Tensor, done: int, total: int) -> Updated:
+        """One update from a scalar loss; `done` of `total` updates are behind."""
         ...
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -70,8 +80,15 @@ def make_learner(options: Options, device: torch.device) -> Learner:
     return TernaryLearner(options, device)
 
 
+def _compiles(device: torch.device) -> bool:
+    """Whether the float work of a model is compiled: on CUDA with ARB_TORCH_COMPILE=1."""
+    return device.type == "cuda" and os.environ.get("ARB_TORCH_COMPILE") == "1"
+
+
 class TernaryLearner:
     """ARBModel: one integer update a microbatch (ARB-RUN-008), gains on the schedule of section 8."""
+
+    precision = "highest"
 
     def __init__(self, options: Options, device: torch.device) -> None:
         self.model = ARBModel(model_config(options), backend=options.backend).to(device)
@@ -84,10 +101,15 @@ class TernaryLearner:
             rule=options.vote_rule,
             vote_max=options.vote_max,
         )
-        for module in ternary_modules(self.model).values():
+        modules = ternary_modules(self.model).values()
+        for module in modules:
             module.frozen = options.control == "frozen"
+        if _compiles(device):
+            for module in modules:  # a backend's calls stay as they are; the float work between them is fused
+                module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+            self.model.compile()
 
-    def update(self, loss: torch.Tensor, done: int, total: int) -> dict[str, int | str]:
+    def update(self, loss: torch.Tensor, done: int, total: int) -> Updated:
         """Backward once, then the integer update."""
         loss.backward()
         report = self.model._ternary_update_memory(
@@ -95,10 +117,7 @@ class TernaryLearner:
             gain=scheduled_gain(self._gain, done, total),
             scale_gain=scheduled_gain(self._scale_gain, done, total),
         )
-        counts: dict[str, int | str] = dict(report.totals())
-        if report.skipped is not None:
-            counts["skipped"] = report.skipped
-        return counts
+        return Updated(report.counts(), report.skipped)
 
     def state(self) -> dict[str, torch.Tensor]:
         """The model's state."""
@@ -116,23 +135,27 @@ class TernaryLearner:
 class FloatLearner:
     """A twin with float32 weights and AdamW (0.9, 0.95), warm-up and then the schedule of section 8."""
 
+    precision = "high"  # TF32: what people train such twins with
+
     def __init__(self, options: Options, device: torch.device) -> None:
         parts = BaselineParts(str(options.baseline), options.seed)
         self.model = ARBModel(model_config(options), parts=parts).to(device)
-        if device.type == "cuda":
-            torch.set_float32_matmul_precision("high")  # TF32: what people train such twins with
-            if os.environ.get("ARB_TORCH_COMPILE") == "1":
-                self.model.compile()
+        if _compiles(device):
+            self.model.compile()
         self.name = f"{options.baseline} + AdamW"
         self._lr = options.lr
         self._optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=options.lr, betas=(0.9, 0.95), weight_decay=options.weight_decay
+            self.model.parameters(),
+            lr=options.lr,
+            betas=(0.9, 0.95),
+            weight_decay=options.weight_decay,
+            fused=device.type == "cuda",
         )
 
-    def update(self, loss: torch.Tensor, done: int, total: int) -> dict[str, int | str]:
+    def update(self, loss: torch.Tensor, done: int, total: int) -> Updated:
         """Backward, clip the gradient's norm at 1, one AdamW step."""
         if not bool(torch.isfinite(loss.detach())):
-            return {"skipped": f"loss is not finite ({loss.item()})"}
+            return Updated(skipped=f"loss is not finite ({loss.item()})")
         share = scheduled_gain(Q16, done, total) / Q16 * min(1.0, (done + 1) / WARMUP)
         for group in self._optimiser.param_groups:
             group["lr"] = self._lr * share
@@ -140,7 +163,7 @@ class FloatLearner:
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimiser.step()
-        return {}
+        return Updated()
 
     def state(self) -> dict[str, torch.Tensor]:
         """Weights, and the optimiser's moments and step counts."""

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from arbitor.checkpoint import load_checkpoint, save_checkpoint, state_hash
 from arbitor.kernels import registry
+from arbitor.update import COUNTS
 
 from .corpus import Corpus, draw_batch, next_batch, unigram_entropy, valid_batches
 from .learners import Learner, make_learner
@@ -31,7 +32,6 @@ from .run_folder import RunFolder, config_mismatch
 from .ternary_runtime import reset_runtime_state
 
 CHECKPOINT = "checkpoint.safetensors"
-COUNTS = ("votes", "fires", "flips", "scale_votes", "exponents_moved")
 console = Console(stderr=True)
 
 
@@ -95,7 +95,7 @@ class Trainer:
             "corpus": {"name": corpus.name, "sha256": corpus.sha256},
         }
         self._window: list[torch.Tensor] = []
-        self._sums = dict.fromkeys(COUNTS, 0)
+        self._sums = self._no_counts()
 
     # -- state on disk
 
@@ -104,12 +104,13 @@ class Trainer:
         if self.folder is None:
             raise ValueError("--resume needs a saved run, --no-save excludes it")
         checkpoint = load_checkpoint(self.folder.path / CHECKPOINT)
-        pending = checkpoint.config.pop("pending", {"losses": [], "counts": self._sums})
+        pending = checkpoint.config.pop("pending", {"losses": [], "counts": {}})
         different = config_mismatch(checkpoint.config, self._config)
         if different:
             raise ValueError(f"{self.folder.path} was started with other settings: {', '.join(different)}")
         self.learner.load_state({name: tensor.to(self.device) for name, tensor in checkpoint.tensors.items()})
-        self.done, self._sums = checkpoint.step, pending["counts"]
+        self.done = checkpoint.step
+        self._sums += torch.tensor([pending["counts"].get(name, 0) for name in COUNTS], device=self.device)
         losses = [float.fromhex(loss) for loss in pending["losses"]]
         self._window = [torch.tensor(loss, device=self.device) for loss in losses]
         self.folder.truncate(self.done)
@@ -121,7 +122,7 @@ class Trainer:
         fmt: Any = self.options.checkpoint_format
         pending = {
             "losses": [float(loss).hex() for loss in self._window],
-            "counts": self._sums,
+            "counts": dict(zip(COUNTS, self._sums.tolist(), strict=True)),
         }  # not logged yet
         save_checkpoint(
             self.folder.path / CHECKPOINT,
@@ -167,13 +168,13 @@ class Trainer:
         if not self.options.preserve_state:
             reset_runtime_state(self.learner.model)
         loss = self._loss(tokens, targets, stateful=self.options.preserve_state)
-        counts = self.learner.update(loss, self.done, self.options.steps)
+        updated = self.learner.update(loss, self.done, self.options.steps)
         self.done += 1
         self._window.append(loss.detach())
-        if "skipped" in counts:
-            self.result.skipped.append(f"step {self.done}: {counts['skipped']}")
-        for name in COUNTS:
-            self._sums[name] += int(counts.get(name, 0))
+        if updated.skipped is not None:
+            self.result.skipped.append(f"step {self.done}: {updated.skipped}")
+        if updated.counts is not None:
+            self._sums += updated.counts  # on the device: they are read when they are logged
 
     def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
         o = self.options
@@ -182,6 +183,8 @@ class Trainer:
         return torch.from_numpy(inputs).to(self.device), torch.from_numpy(targets).to(self.device)
 
     def _loss(self, tokens: torch.Tensor, targets: torch.Tensor, stateful: bool = False) -> torch.Tensor:
+        # global to the process, in which another learner may have a step of its own between two of ours
+        torch.set_float32_matmul_precision(self.learner.precision)
         logits = self.learner.model(tokens, stateful=stateful)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
@@ -211,10 +214,13 @@ class Trainer:
         """Mean loss of all microbatches since the last line, and counts a step."""
         steps = len(self._window)
         record: dict[str, Any] = {"loss": torch.stack(self._window).double().mean().item()}
-        record |= {name: total / steps for name, total in self._sums.items()}
+        record |= {name: total / steps for name, total in zip(COUNTS, self._sums.tolist(), strict=True)}
         self._window.clear()
-        self._sums = dict.fromkeys(COUNTS, 0)
+        self._sums = self._no_counts()
         return record
+
+    def _no_counts(self) -> torch.Tensor:
+        return torch.zeros(len(COUNTS), dtype=torch.int64, device=self.device)
 
     @torch.no_grad()
     def validate(self) -> float:

@@ -125,7 +125,7 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
     loop.add_argument(
         "--backend",
         metavar="NAME",
-        help="auto, triton, tilelang, torch, reference, or a module path; else ARB_TERNARY_BACKEND, else auto",
+        help="auto, triton, tilelang, torch, reference or a module path; else ARB_TERNARY_BACKEND or auto",
     )
     loop.add_argument("--device", help="auto, cpu, cuda")
     loop.add_argument("--threads", type=int, help="CPU threads of torch; on a busy machine 1 is fastest")
