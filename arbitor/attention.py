@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,13 +16,17 @@ if TYPE_CHECKING:
 ROTARY_BASE = 10_000.0
 
 
-def rotary_angles(positions: torch.Tensor, head_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """positions int64 [T] -> cos, sin float32 [T, head_dim / 2]. Computed in float64, so a position has one
-    value."""
+@lru_cache(maxsize=64)
+def rotary_angles(
+    start: int, count: int, head_dim: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """cos, sin float32 [T, head_dim / 2] of the positions start .. start + T - 1. Computed in float64, so a
+    position has one value."""
     frequencies = ROTARY_BASE ** (
-        -torch.arange(0, head_dim, 2, dtype=torch.float64, device=positions.device) / head_dim
+        -torch.arange(0, head_dim, 2, dtype=torch.float64, device=device) / head_dim
     )
-    angles = positions.double().unsqueeze(1) * frequencies
+    positions = torch.arange(start, start + count, dtype=torch.float64, device=device)
+    angles = positions.unsqueeze(1) * frequencies
     return angles.cos().float(), angles.sin().float()
 
 

@@ -93,8 +93,7 @@ class ARBModel(nn.Module):
         `reset_runtime_state`. Gradients stay inside one call.
         """
         start = self._position if stateful else 0
-        positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
-        angles = rotary_angles(positions, self.config.d_model // self.config.heads)
+        angles = self._angles(start, tokens.shape[1], tokens.device)
         x = rms_norm(self.embedding(tokens))
         for block in self.blocks:
             x = block(x, angles, stateful)
@@ -102,6 +101,9 @@ class ARBModel(nn.Module):
             self._position += tokens.shape[1]
         logits: torch.Tensor = self.head(rms_norm(x))
         return logits
+
+    def _angles(self, start: int, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        return rotary_angles(start, count, self.config.d_model // self.config.heads, device)
 
     def reset_runtime_state(self) -> None:
         """Forget the tokens of earlier stateful calls (ARB-RUN-010)."""

@@ -85,6 +85,12 @@ def _compiles(device: torch.device) -> bool:
     return device.type == "cuda" and os.environ.get("ARB_TORCH_COMPILE") == "1"
 
 
+def _compile(model: ARBModel) -> None:
+    """Compile the model, but not its angles: fused, they would be computed in float64 for every head."""
+    model._angles = torch.compiler.disable(model._angles)  # type: ignore[method-assign]
+    model.compile()
+
+
 class TernaryLearner:
     """ARBModel: one integer update a microbatch (ARB-RUN-008), gains on the schedule of section 8."""
 
@@ -107,7 +113,7 @@ class TernaryLearner:
         if _compiles(device):
             for module in modules:  # a backend's calls stay as they are; the float work between them is fused
                 module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
-            self.model.compile()
+            _compile(self.model)
 
     def update(self, loss: torch.Tensor, done: int, total: int) -> Updated:
         """Backward once, then the integer update."""
@@ -141,7 +147,7 @@ class FloatLearner:
         parts = BaselineParts(str(options.baseline), options.seed)
         self.model = ARBModel(model_config(options), parts=parts).to(device)
         if _compiles(device):
-            self.model.compile()
+            _compile(self.model)
         self.name = f"{options.baseline} + AdamW"
         self._lr = options.lr
         self._optimiser = torch.optim.AdamW(

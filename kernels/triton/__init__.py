@@ -1,0 +1,50 @@
+"""The `triton` backend: kernels in Triton, on CUDA devices of compute capability 9.0 and, with
+TRITON_INTERPRET=1, in Triton's interpreter on the CPU.
+
+(The folder is called as the package that it uses: inside it `import triton` is that package, because imports
+are absolute.)
+"""
+
+from .embedding_forward import embedding_forward
+from .embedding_gradient import embedding_gradient
+from .embedding_update import embedding_update
+from .initialise import initialise
+from .input_gradient import input_gradient
+from .launch import why_not
+from .linear_forward import linear_forward
+from .linear_update import linear_update
+from .pack import pack
+from .pack_dense import pack_dense
+from .philox import philox
+from .quantise_columns import quantise_columns
+from .quantise_nearest import quantise_nearest
+from .quantise_nearest_both import quantise_nearest_both
+from .quantise_stochastic import quantise_stochastic
+from .ternary_update import ternary_update
+from .unpack import unpack
+from .unpack_dense import unpack_dense
+from .weight_gradient import weight_gradient
+
+ARRAYS = "torch"
+
+__all__ = [
+    "embedding_forward",
+    "embedding_gradient",
+    "embedding_update",
+    "initialise",
+    "input_gradient",
+    "linear_forward",
+    "linear_update",
+    "pack",
+    "pack_dense",
+    "philox",
+    "quantise_columns",
+    "quantise_nearest",
+    "quantise_nearest_both",
+    "quantise_stochastic",
+    "ternary_update",
+    "unpack",
+    "unpack_dense",
+    "weight_gradient",
+    "why_not",
+]

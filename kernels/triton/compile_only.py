@@ -1,0 +1,184 @@
+"""The kernels of this backend in configurations that its host code picks, to be compiled without a GPU.
+
+`variants()` names them; a lane compiles them for sm_90a and looks at machine code, registers and spills.
+TRITON_INTERPRET must not be set: there is nothing to compile then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from .embedding_forward import embedding_forward_kernel
+from .embedding_gradient import embedding_gradient_kernel
+from .initialise import initialise_kernel
+from .pack import pack_kernel
+from .pack_dense import pack_dense_kernel
+from .philox import philox_kernel
+from .quantise_columns import column_largest_kernel, quantise_columns_kernel
+from .quantise_nearest import (
+    IN_QUADS,
+    NEAREST,
+    SINGLY,
+    largest_kernel,
+    long_rows_kernel,
+    warps_of,
+    whole_rows_kernel,
+)
+from .quantise_nearest_both import both_layouts_kernel, transpose_kernel
+from .ternary_update import group_update_kernel
+from .unpack import unpack_kernel
+from .unpack_dense import unpack_dense_kernel
+
+HOPPER = GPUTarget("cuda", 90, 32)  # which Triton compiles as sm_90a
+
+# pointers of all kernels by the names of their arguments; integers are int32
+POINTERS = {
+    "cell": "*i64",
+    "codes": "*u8",
+    "counts": "*i64",
+    "dense": "*u8",
+    "dy": "*fp32",
+    "e": "*i8",
+    "e_accum": "*i8",
+    "e_x": "*i8",
+    "exponents": "*i8",
+    "gradient": "*i32",
+    "largest": "*i32",
+    "q": "*i8",
+    "q_t": "*i8",
+    "step_counter": "*i32",
+    "t_accum": "*i8",
+    "tokens": "*i64",
+    "touched": "*i32",
+    "trits": "*i8",
+    "words": "*i64",
+    "x": "*fp32",
+    "y": "*fp32",
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One kernel in one configuration. `aligned` names the integer arguments that are multiples of 16;
+    pointers always are."""
+
+    name: str
+    kernel: Any
+    signature: Mapping[str, str]
+    constexprs: Mapping[str, Any]
+    num_warps: int = 4
+    num_stages: int = 3
+    aligned: tuple[str, ...] = ()
+    debug: bool = False
+
+    def compile(self) -> Any:
+        """Triton's compiled kernel, whose `asm` has ptx and cubin. Raises what the compiler raises."""
+        multiples = [n for n, kind in self.signature.items() if kind.startswith("*") or n in self.aligned]
+        places = {(list(self.signature).index(name),): [["tt.divisibility", 16]] for name in multiples}
+        source = ASTSource(self.kernel, dict(self.signature), dict(self.constexprs), places)
+        options = {
+            "num_warps": self.num_warps,
+            "num_stages": self.num_stages,
+            "debug": self.debug,
+            "sanitize_overflow": False,
+            "enable_fp_fusion": False,
+        }
+        return triton.compile(source, target=HOPPER, options=options)
+
+
+def variant(
+    name: str,
+    kernel: Any,
+    constexprs: Mapping[str, Any],
+    types: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Variant:
+    """A variant whose signature is read off the names of the arguments; `types` has the exceptions."""
+    known = POINTERS | dict(types or {})
+    signature = {
+        argument: "constexpr" if argument in constexprs else known.get(argument, "i32")
+        for argument in kernel.arg_names
+    }
+    return Variant(name, kernel, signature, constexprs, **options)
+
+
+def packing_variants() -> Iterator[Variant]:
+    """Packing, its inverse, random words and initial codes."""
+    whole = ("columns", "code_bytes")
+    for name, kernel, rows, width in (
+        ("pack", pack_kernel, 16, 128),
+        ("unpack", unpack_kernel, 16, 128),
+        ("pack_dense", pack_dense_kernel, 8, 256),
+        ("unpack_dense", unpack_dense_kernel, 8, 256),
+    ):
+        tile = {"ROWS": rows, "BYTES": width}
+        yield variant(name, kernel, tile, aligned=whole)
+        yield variant(f"{name}, ragged", kernel, tile)
+    yield variant("philox", philox_kernel, {"BLOCK": 1024})
+    for quads in (False, True):
+        tile = {"ROWS": 8, "BYTES": 128, "QUADS": quads}
+        yield variant(f"initialise, quads {quads}", initialise_kernel, tile, aligned=whole * quads)
+
+
+def quantiser_variants() -> Iterator[Variant]:
+    """Rows, both layouts and columns."""
+    for rounding in (NEAREST, SINGLY, IN_QUADS):
+        aligned = ("columns",) * (rounding != SINGLY)
+        for rows, block in ((256, 16), (16, 256), (4, 1024), (1, 4096), (1, 8192)):
+            singly = rounding == SINGLY
+            rows = max(rows // 4, 1) if singly else rows
+            tile = {"ROWS": rows, "BLOCK": block, "ROUNDING": rounding}
+            name = f"quantise rows, rounding {rounding}, {rows} x {block}"
+            yield variant(name, whole_rows_kernel, tile, num_warps=warps_of(block, singly), aligned=aligned)
+        tile = {"PART": 4096, "ROUNDING": rounding}
+        name = f"quantise part, rounding {rounding}"
+        yield variant(name, long_rows_kernel, tile, num_warps=8, aligned=aligned)
+    yield variant("largest of part", largest_kernel, {"PART": 4096}, aligned=("columns",))
+    for block, warps in ((16, 4), (256, 4), (512, 8), (1024, 16)):
+        tile = {"ROWS": 32, "BLOCK": block}
+        name, aligned = f"both layouts, 32 x {block}", ("columns", "stride_t")
+        yield variant(name, both_layouts_kernel, tile, num_warps=warps, aligned=aligned)
+    tile = {"ROWS": 128, "COLUMNS": 128}
+    yield variant("transpose", transpose_kernel, tile, num_warps=8, aligned=("columns", "stride_t"))
+    tile = {"TOKENS": 32, "COLUMNS": 64}
+    number = {"tokens": "i32"}  # elsewhere an array of that name
+    yield variant("largest of columns", column_largest_kernel, tile, number, aligned=("columns",))
+    for quads in (False, True):
+        name = f"quantise columns, quads {quads}"
+        aligned = ("stride_t",) + ("columns",) * quads
+        yield variant(name, quantise_columns_kernel, tile | {"QUADS": quads}, number, aligned=aligned)
+
+
+def update_variants() -> Iterator[Variant]:
+    """Updates of matrices and tables, and the table's forward and gradient."""
+    for size, block, rows in ((4, 4, 512), (12, 16, 128), (64, 64, 32), (128, 128, 16), (1024, 1024, 2)):
+        for rule, quads in (("scaled", True), ("scaled", False), ("sign", True)):
+            for limit, table in ((127, False), (32767, True)):
+                tile = {"RULE": rule, "SIZE": size, "QUADS": quads, "LIMIT": limit, "TABLE": table}
+                yield variant(
+                    f"update, {rule}, group {size}, quads {quads}, table {table}",
+                    group_update_kernel,
+                    tile | {"ROWS": rows if quads else rows // 2, "BLOCK": block},
+                    {"e_accum": "*i16" if table else "*i8"},
+                    num_warps=4 if quads else 8,
+                    aligned=("columns", "code_bytes") * quads,
+                )
+    tile = {"GROUP_SIZE": 128, "TOKENS": 4, "BYTES": 128}
+    yield variant("embedding", embedding_forward_kernel, tile, aligned=("columns", "code_bytes"), debug=True)
+    for mark in (False, True):
+        tile = {"TOKENS": 4, "COLUMNS": 256, "MARK": mark}
+        name = f"embedding gradient, mark {mark}"
+        yield variant(name, embedding_gradient_kernel, tile, aligned=("columns",), debug=True)
+
+
+def variants() -> Iterator[Variant]:
+    """All of them."""
+    yield from packing_variants()
+    yield from quantiser_variants()
+    yield from update_variants()

@@ -1,0 +1,79 @@
+"""The rules of section 6 on tiles in registers: votes, firing and scale votes.
+
+Everything is widened before it is computed: int32 for accumulators, int64 for products with a gain.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+VOTE, SCALE_VOTE = tl.constexpr(3), tl.constexpr(4)  # purposes of the random bits (ARB-RNG-005)
+
+
+@triton.jit
+def sign(x):
+    """int32 sign of integers."""
+    return (x > 0).to(tl.int32) - (x < 0).to(tl.int32)
+
+
+@triton.jit
+def bit_length(m):
+    """int64 bits of integers 0 <= m < 2^53, read off the exponent of the exact float64."""
+    exponent = m.to(tl.float64).to(tl.int64, bitcast=True) >> 52
+    return tl.where(m > 0, exponent - 1022, 0)
+
+
+@triton.jit
+def mean_bit_length(total, count):
+    """int64 bit_length(total // count) without the division, count >= 1.
+
+    With a and b the bit lengths of the two, the quotient has a - b bits, or one more if total reaches
+    count * 2^(a - b).
+    """
+    wide = total.to(tl.int64)
+    divisor = count.to(tl.int64)
+    shift = bit_length(wide) - bit_length(divisor)
+    up = tl.maximum(shift, 0)
+    return tl.where(shift >= 0, up + (wide >= (divisor << up)).to(tl.int64), 0)
+
+
+@triton.jit
+def votes(gradient, total, count, r16, gain, vote_max, RULE: tl.constexpr):
+    """int32 [R, C] votes of gradients int32 [R, C] (ARB-VOTE-001, -002, -003).
+
+    `total` is S, int64, and `count` the number of columns of the group, tensors that broadcast to [R, C].
+    r16 int32 [R, C] is not read by the rule `sign`.
+    """
+    if RULE == "sign":
+        vote = -sign(gradient)
+    else:
+        v = mean_bit_length(total, count)
+        # floor((x + r16 * 2^v) / 2^(16 + v)) = floor((floor(x / 2^v) + r16) / 2^16); 128 is over vote_max
+        share = tl.minimum((tl.abs(gradient).to(tl.int64) * gain) >> v, 128 << 16).to(tl.int32)
+        limited = tl.minimum((share + r16) >> 16, vote_max)
+        vote = tl.where(gradient > 0, -limited, tl.where(gradient < 0, limited, 0))
+    return vote
+
+
+@triton.jit
+def fire(trit, t_accum, vote, threshold):
+    """int32 trits and accumulators after a vote, and the mask of those that fired (ARB-FIRE-001, -002)."""
+    a = tl.minimum(tl.maximum(t_accum + vote, -127), 127)
+    fired = tl.abs(a) >= threshold
+    moved = tl.minimum(tl.maximum(trit + sign(a), -1), 1)
+    return tl.where(fired, moved, trit), tl.where(fired, 0, a), fired
+
+
+@triton.jit
+def scale_step(e, e_accum, h, total, r16, scale_gain, e_threshold, e_base, e_span, limit):
+    """int32 exponents and accumulators after their vote, and the vote (ARB-SCALE-001, -002).
+
+    h and total (S) are int64, everything else int32; `limit` is the largest magnitude of the accumulator.
+    """
+    wins = tl.abs(h) * scale_gain > r16.to(tl.int64) * total
+    vote = tl.where(wins, sign(h), 0)
+    a = tl.minimum(tl.maximum(e_accum + vote, -limit), limit)
+    fired = tl.abs(a) >= e_threshold
+    moved = tl.minimum(tl.maximum(e + sign(a), e_base), e_base + e_span)
+    return tl.where(fired, moved, e), tl.where(fired, 0, a), vote
