@@ -15,7 +15,7 @@ from arbitor.conformance.target import REFERENCE, Target
 from arbitor.kernels.registry import select
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.runtime import configure_ternary_training
-from arbitor.schedule import scheduled_gain
+from arbitor.schedule import scheduled_gain, scheduled_scale_gain
 
 ON_HOST = "arbitor.conformance.on_host"
 QUICK: dict[str, Any] = {
@@ -85,7 +85,7 @@ def trajectory(target: Target, backend: str, steps: int, **config: Any) -> tuple
     for step in range(steps):
         loss = loss_of(model, bytes_of(target, 2, 9, seed=step, high=4))
         backward(loss)
-        gain, scale_gain = (scheduled_gain(gain, step, steps) for gain in (2 << 16, 1 << 16))
+        gain, scale_gain = scheduled_gain(2 << 16, step, steps), scheduled_scale_gain(1 << 16, step, steps)
         model._ternary_update_memory(loss_signal=loss, gain=gain, scale_gain=scale_gain)
         losses.append(loss.item())
     return losses, hash_of(model)

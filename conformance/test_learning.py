@@ -16,6 +16,7 @@ import torch
 
 from arbitor.conformance.bands import RUNS, Verdict, judge, load_bands
 from arbitor.conformance.target import Target
+from arbitor.kernels.registry import why_not_auto
 from arbitor.update import ternary_modules
 
 Learn = Callable[..., Verdict]
@@ -25,9 +26,11 @@ TRAINERS = "the trainers do not ship"
 @pytest.fixture
 def learn(target: Target, tmp_path: Path) -> Learn:
     """Called with further flags, runs the learning run in this process, where it can be sabotaged."""
-    if target.backend.arrays != "torch":
+    slow = why_not_auto(target.backend.name, target.device)
+    if target.backend.arrays != "torch" or slow:
         pytest.skip(
-            "learning on it takes ten minutes; test_trajectory.py holds that it takes the steps of torch"
+            f"learning on it takes ten minutes or more ({slow or target.backend.arrays}); test_trajectory.py "
+            "holds that it takes the steps of torch"
         )
     entry = pytest.importorskip("training.entry", reason=TRAINERS)
 

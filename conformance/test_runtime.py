@@ -20,7 +20,7 @@ from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import BackendUnavailable, choose, select, why_not
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.runtime import configure_ternary_training
-from arbitor.schedule import scheduled_gain
+from arbitor.schedule import scheduled_gain, scheduled_scale_gain
 from arbitor.update import ternary_modules
 
 
@@ -84,6 +84,11 @@ def exact(gain: int, done: int, total: int) -> int:
     return floor(gain * max(Fraction(2, 100), min(Fraction(1), left / Fraction(40, 100))))
 
 
+def exact_scale(gain: int, done: int, total: int) -> int:
+    """gain * max(0, 1 - what is done / 60 %), rounded down."""
+    return floor(gain * max(Fraction(0), 1 - Fraction(done, total) / Fraction(60, 100)))
+
+
 @pytest.mark.clause("ARB-SCHED-001", "ARB-SCHED-002")
 def test_schedule() -> None:
     """Every n of small N, some of large ones, at the extremes of both gains."""
@@ -92,9 +97,12 @@ def test_schedule() -> None:
     ):
         for done in range(total + 1):
             assert scheduled_gain(gain, done, total) == exact(gain, done, total)
+            assert scheduled_scale_gain(gain, done, total) == exact_scale(gain, done, total)
     total = 2**32 - 1
     for done in (0, total * 6 // 10, total * 6 // 10 + 1, total // 3, total - 1, total):
         assert scheduled_gain(2**24, done, total) == exact(2**24, done, total)
+        assert scheduled_scale_gain(2**20, done, total) == exact_scale(2**20, done, total)
+    assert [scheduled_scale_gain(600, n, 10) for n in range(11)] == [600, 500, 400, 300, 200, 100] + [0] * 5
     assert [scheduled_gain(1000, n, 10) for n in range(11)] == [1000] * 7 + [750, 500, 250, 20]
 
 

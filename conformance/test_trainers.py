@@ -189,4 +189,4 @@ def test_gains_follow_the_schedule(runs: Runs, updates: list[dict[str, Any]], tr
     assert runs(trainer, "--no-save", "--steps", "10", "--gain", "1.5", "--scale-gain", "0.25") == 0
     share = [1.0] * 7 + [0.75, 0.5, 0.25]
     assert [call["gain"] for call in updates] == [int(98_304 * part) for part in share]
-    assert [call["scale_gain"] for call in updates] == [int(16_384 * part) for part in share]
+    assert [call["scale_gain"] for call in updates] == [16_384 * max(6 - n, 0) // 6 for n in range(10)]

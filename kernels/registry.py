@@ -114,7 +114,7 @@ def why_not(name: str) -> str | None:
     return reason() if reason is not None else None
 
 
-def _why_not_auto(name: str, device: str) -> str | None:
+def why_not_auto(name: str, device: str) -> str | None:
     """Reason why `auto` passes over that backend on a device of that type, or None."""
     reason = why_not(name)
     if reason is not None:
@@ -168,7 +168,7 @@ def choose(name: str | None = None, device: str = "cpu") -> Choice:
         return Choice(select(asked), source)
     passed: list[str] = []
     for candidate in BACKENDS:
-        reason = _why_not_auto(candidate, device)
+        reason = why_not_auto(candidate, device)
         if reason is None:
             found = f"auto: the fastest that works on {device} is {candidate}"
             return Choice(select(candidate), "; ".join([found, *passed]))

@@ -40,6 +40,8 @@ def table(rows: dict[str, dict[str, Any]], environment: dict[str, str], title: s
     lines[-1] += f"Python {environment['python']}, torch {environment['torch']}, {environment['device']}."
     columns = zip(*(row["flags"] for row in rows.values()), strict=False)
     shared = [flags[0] for flags in itertools.takewhile(lambda flags: len(set(flags)) == 1, columns)]
+    if shared and shared[-1].startswith("--"):
+        shared.pop()  # a flag whose values differ
     lines += ["", f"All runs: `python -m training.pretrain {' '.join(shared)}`, and the flags of the row."]
     lines += ["", "| run | validation, nats a byte | training, last line | largest rise | flags |"]
     lines += ["|---|---|---|---|---|"]
@@ -71,8 +73,8 @@ def picture(rows: dict[str, dict[str, Any]], title: str, path: Path, unigram: fl
     if unigram is not None:
         label = f"unigram {unigram:.3f}"
         axes.axhline(unigram, color="#555555", linestyle=(0, (5, 3)), linewidth=1, label=label)
-    learning = [value for name, row in rows.items() if kind_of(name) != "frozen" for _, value in row["curve"]]
-    axes.set_ylim(min(learning) - 0.05, max(learning) + 0.25)  # a frozen run is far above, and said so
+    ends = [value for name in best.values() for _, value in rows[name]["curve"] if kind_of(name) != "frozen"]
+    axes.set_ylim(min(ends) - 0.05, max(ends) + 0.1)  # what failed to learn is far above, and in the table
     axes.set(title=title, xlabel="step", ylabel="validation loss, nats a byte")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)

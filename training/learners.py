@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from arbitor.main import ARBConfig, ARBModel
-from arbitor.schedule import scheduled_gain
+from arbitor.schedule import scheduled_gain, scheduled_scale_gain
 from arbitor.update import ternary_modules
 
 from .baselines import BaselineParts
@@ -112,7 +112,7 @@ class TernaryLearner:
             module.frozen = options.control == "frozen"
         if _compiles(device):
             for module in modules:  # a backend's calls stay as they are; the float work between them is fused
-                module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+                module.forward = torch.compiler.disable(module.forward)
             _compile(self.model)
 
     def update(self, loss: torch.Tensor, done: int, total: int) -> Updated:
@@ -121,7 +121,7 @@ class TernaryLearner:
         report = self.model._ternary_update_memory(
             loss_signal=loss.detach(),
             gain=scheduled_gain(self._gain, done, total),
-            scale_gain=scheduled_gain(self._scale_gain, done, total),
+            scale_gain=scheduled_scale_gain(self._scale_gain, done, total),
         )
         return Updated(report.counts(), report.skipped)
 

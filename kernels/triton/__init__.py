@@ -10,7 +10,7 @@ from .embedding_gradient import embedding_gradient
 from .embedding_update import embedding_update
 from .initialise import initialise
 from .input_gradient import input_gradient
-from .launch import why_not
+from .launch import why_not, why_not_auto
 from .linear_forward import linear_forward
 from .linear_update import linear_update
 from .pack import pack
@@ -47,4 +47,5 @@ __all__ = [
     "unpack_dense",
     "weight_gradient",
     "why_not",
+    "why_not_auto",
 ]

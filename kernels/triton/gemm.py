@@ -98,7 +98,8 @@ def k_major(operand: torch.Tensor) -> torch.Tensor:
     adjacent = operand.stride(1) == 1 and operand.stride(0) >= columns
     if adjacent and operand.stride(0) % ALIGNMENT == 0 and operand.data_ptr() % ALIGNMENT == 0:
         return operand
-    return empty_rows(*operand.shape, operand.device).copy_(operand)
+    rows = operand.shape[0]
+    return empty_rows(rows, columns, operand.device).copy_(operand)
 
 
 def descriptor(operand: torch.Tensor, block: tuple[int, int]) -> TensorDescriptor:

@@ -20,6 +20,15 @@ def why_not() -> str | None:
     return None if INTERPRETED or torch.cuda.is_available() else NO_DEVICE
 
 
+def why_not_auto(device: str) -> str | None:
+    """Reason why nobody who did not ask for it should get this backend on that type of device, or None."""
+    return (
+        None
+        if device == "cuda" and not INTERPRETED
+        else "on the CPU it is Triton's interpreter, for checking"
+    )
+
+
 def require_device(name: str, tensor: torch.Tensor) -> None:
     """Refuse arrays that no kernel can reach. Raises ValueError."""
     if not INTERPRETED and not tensor.is_cuda:
