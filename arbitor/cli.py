@@ -22,6 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .doctor import doctor
 
         return doctor(operations=options.verbose)
+    if options.command == "bench":
+        from .bench import bench
+
+        size = options.size or ("full" if options.device == "cuda" else "tiny")
+        backends = options.backend or ["torch"]
+        return bench(backends, options.device, size, options.rounds, options.only, options.out)
     from .verify import verify
 
     return verify(options.backend, options.device, options.report, passed_on)
@@ -50,5 +56,20 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
     verify.add_argument(
         "--report", type=Path, metavar="FILE", help="default: reports/verify-<backend>-<time>.json"
+    )
+    bench = commands.add_parser("bench", help="time backends that are exact, beside what people use today")
+    bench.add_argument(
+        "--backend", action="append", metavar="NAME", help="may be given again; default: torch"
+    )
+    bench.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
+    bench.add_argument("--size", choices=("tiny", "full"), help="default: full on cuda, tiny on cpu")
+    bench.add_argument("--rounds", type=int, default=21, help="interleaved rounds (default: 21)")
+    bench.add_argument("--only", default="", metavar="TEXT", help="cases with this in their name")
+    bench.add_argument(
+        "--out",
+        type=Path,
+        default=Path("reports/bench.json"),
+        metavar="FILE",
+        help="default: reports/bench.json",
     )
     return parser

@@ -58,10 +58,11 @@ def doctor(operations: bool = False) -> int:
     console.print(_backends())
     try:
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-            console.print(Text(f"taken on {device}: {_reason(registry.choose(device=device))}"))
+            taken = _reason(registry.choose(device=device))
+            console.print(Text(f"taken on {device}: {taken}"), soft_wrap=True)
             if os.environ.get(registry.ENVIRONMENT_VARIABLE):
                 auto = _reason(registry.choose("auto", device))
-                console.print(Text(f"without {registry.ENVIRONMENT_VARIABLE}: {auto}"))
+                console.print(Text(f"without {registry.ENVIRONMENT_VARIABLE}: {auto}"), soft_wrap=True)
     except Exception as error:
         console.print(Text(f"no backend is taken: {error}", "red"))
         return 1

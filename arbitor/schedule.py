@@ -10,6 +10,5 @@ def scheduled_gain(gain: int, done: int, total: int) -> int:
 
 
 def scheduled_scale_gain(gain: int, done: int, total: int) -> int:
-    """gain0 * max(0, 1 - (done/total)/0.6) in integers: linear to 0 at 60 % of the run, where the votes of the
-    trits begin to shrink (ARB-SCHED-002)."""
+    """gain0 * max(0, 1 - (done/total)/0.6) in integers: linear to 0 at 60 % of the run (ARB-SCHED-002)."""
     return gain * max(0, 60 * total - 100 * done) // (60 * total)

@@ -38,6 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="quick: 100 per property, always the same ones (default); deep: 1000 random ones",
     )
 
+    group.addoption(
+        "--machine-code",
+        action="store_true",
+        help="also compile every GPU kernel for sm_90a and look at its machine code; needs no GPU",
+    )
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "clause(*ids): the clauses of docs/SPEC.md that the test checks")

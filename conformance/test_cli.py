@@ -48,7 +48,7 @@ def test_bad_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.clause("ARB-RUN-011")
 def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Every backend with a verdict, the choice with its reason, settings; all of it without a CUDA device."""
-    monkeypatch.setenv("COLUMNS", "500")
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("ARB_TERNARY_BACKEND", "reference")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["doctor"]) == 0

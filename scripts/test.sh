@@ -11,7 +11,7 @@ lane() { # lane NAME COMMAND...
   shift
   printf '\n== %s: %s\n' "$name" "$*"
   "$@" || { verdict="FAILED, exit status $?"; status=1; }
-  summary+=("$(printf '%-10s %4d s  %s' "$name" $((SECONDS - start)) "$verdict")")
+  summary+=("$(printf '%-12s %4d s  %s' "$name" $((SECONDS - start)) "$verdict")")
 }
 
 lane lint ruff check
@@ -19,6 +19,16 @@ lane format ruff format --check
 lane types scripts/types.sh
 lane reference python -m pytest conformance --backend reference -n 2 "$@"
 lane torch python -m pytest conformance --backend torch -n 2 "$@"
+TRITON_INTERPRET=1 lane triton python -m pytest conformance --backend triton -n 2 "$@"
+lane tilelang python -m pytest conformance --backend tilelang -n 2 "$@"
+lane compile python -m pytest conformance/test_machine_code.py --machine-code -n 2 "$@"
+if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+  for backend in torch triton tilelang; do
+    lane "gpu $backend" python -m pytest conformance --backend "$backend" --device cuda "$@"
+  done
+else
+  summary+=("$(printf '%-12s        not run: torch sees no CUDA device' gpu)")
+fi
 
 printf '\n== summary\n'
 printf '%s\n' "${summary[@]}"

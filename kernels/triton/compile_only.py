@@ -16,7 +16,12 @@ from triton.compiler import ASTSource
 
 from .embedding_forward import embedding_forward_kernel
 from .embedding_gradient import embedding_gradient_kernel
+from .gemm import CONFIGS as GEMM_CONFIGS
+from .gemm import Config, gemm_kernel
 from .initialise import initialise_kernel
+from .linear_forward import few_tokens_kernel
+from .linear_update import CONFIGS as UPDATE_CONFIGS
+from .linear_update import FUSED_GROUPS, linear_update_kernel
 from .pack import pack_kernel
 from .pack_dense import pack_dense_kernel
 from .philox import philox_kernel
@@ -31,6 +36,7 @@ from .quantise_nearest import (
     whole_rows_kernel,
 )
 from .quantise_nearest_both import both_layouts_kernel, transpose_kernel
+from .scaled_weight import scaled_weight_kernel
 from .ternary_update import group_update_kernel
 from .unpack import unpack_kernel
 from .unpack_dense import unpack_dense_kernel
@@ -76,6 +82,12 @@ class Variant:
     num_stages: int = 3
     aligned: tuple[str, ...] = ()
     debug: bool = False
+    product: bool = False  # it multiplies matrices
+
+    def cubin(self) -> bytes:
+        """Machine code for sm_90a. Raises what the compiler raises."""
+        code: bytes = self.compile().asm["cubin"]
+        return code
 
     def compile(self) -> Any:
         """Triton's compiled kernel, whose `asm` has ptx and cubin. Raises what the compiler raises."""
@@ -177,8 +189,63 @@ def update_variants() -> Iterator[Variant]:
         yield variant(name, embedding_gradient_kernel, tile, aligned=("columns",), debug=True)
 
 
+def product_variants() -> Iterator[Variant]:
+    """Products in every configuration, and what prepares their operands."""
+    for config in dict.fromkeys(config for _, config in GEMM_CONFIGS):
+        for scaled in (False, True):
+            tile = tile_constants(config)
+            yield variant(
+                f"product {config.block_m} x {config.block_n}, scaled {scaled}",
+                gemm_kernel,
+                tile | {"SCALED": scaled},
+                operands("a", "b", config) | {"out": "*fp32" if scaled else "*i32"},
+                num_warps=config.warps,
+                num_stages=config.stages,
+                product=True,
+            )
+    for transposed in (False, True):
+        tile = {"ROWS": 32, "BYTES": 32, "TRANSPOSED": transposed}
+        types = {"exponents": "*i8", "out": "*i8"}
+        name, aligned = f"scaled weight, transposed {transposed}", ("columns", "code_bytes", "row_stride")
+        yield variant(name, scaled_weight_kernel, tile, types, aligned=aligned)
+    for one_group in (False, True):
+        for tokens in (16, 32):
+            tile = {"BLOCK_O": 64, "BLOCK_BYTES": 32, "BLOCK_T": tokens, "ONE_GROUP": one_group}
+            name = f"few tokens, {tokens}, one group {one_group}"
+            types = {"q_x": "*i8", "tokens": "i32"}
+            aligned = ("columns", "code_bytes", "token_stride")
+            yield variant(name, few_tokens_kernel, tile, types, num_stages=4, aligned=aligned, product=True)
+    for config in dict.fromkeys(config for _, config in UPDATE_CONFIGS):
+        for size in FUSED_GROUPS:
+            for rule, quads in (("scaled", True), ("scaled", False), ("sign", True)):
+                yield variant(
+                    f"fused update {config.block_m} x {config.block_n} x {config.block_k}, {rule}, "
+                    f"group {size}, quads {quads}",
+                    linear_update_kernel,
+                    tile_constants(config) | {"RULE": rule, "SIZE": size, "QUADS": quads},
+                    operands("q_g", "q_x", config) | {"tokens": "i32"},
+                    num_warps=config.warps,
+                    num_stages=config.stages,
+                    product=True,
+                )
+
+
+def tile_constants(config: Config) -> dict[str, Any]:
+    """The constants of a product's tile by the names of the kernels' arguments."""
+    return {"BLOCK_M": config.block_m, "BLOCK_N": config.block_n, "BLOCK_K": config.block_k}
+
+
+def operands(a: str, b: str, config: Config) -> dict[str, str]:
+    """Types of the descriptors of both operands."""
+    return {
+        a: f"tensordesc<i8[{config.block_m},{config.block_k}]>",
+        b: f"tensordesc<i8[{config.block_n},{config.block_k}]>",
+    }
+
+
 def variants() -> Iterator[Variant]:
     """All of them."""
+    yield from product_variants()
     yield from packing_variants()
     yield from quantiser_variants()
     yield from update_variants()

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from .launch import ALIGNMENT, empty_rows
+from .launch import ALIGNMENT, empty_rows, float_overflow
 
 
 @dataclass(frozen=True)
@@ -122,20 +122,21 @@ def gemm(
     dtype = torch.int32 if exponents is None else torch.float32
     out = torch.empty(rows, columns, dtype=dtype, device=a.device)
     grid = (triton.cdiv(rows, c.block_m) * triton.cdiv(columns, c.block_n),)
-    gemm_kernel[grid](
-        descriptor(a, (c.block_m, c.block_k)),
-        descriptor(b, (c.block_n, c.block_k)),
-        out if exponents is None else exponents.contiguous(),
-        out,
-        rows,
-        columns,
-        inner,
-        e_base,
-        BLOCK_M=c.block_m,
-        BLOCK_N=c.block_n,
-        BLOCK_K=c.block_k,
-        SCALED=exponents is not None,
-        num_warps=c.warps,
-        num_stages=c.stages,
-    )
+    with float_overflow():
+        gemm_kernel[grid](
+            descriptor(a, (c.block_m, c.block_k)),
+            descriptor(b, (c.block_n, c.block_k)),
+            out if exponents is None else exponents.contiguous(),
+            out,
+            rows,
+            columns,
+            inner,
+            e_base,
+            BLOCK_M=c.block_m,
+            BLOCK_N=c.block_n,
+            BLOCK_K=c.block_k,
+            SCALED=exponents is not None,
+            num_warps=c.warps,
+            num_stages=c.stages,
+        )
     return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from .gemm import gemm
+from .launch import require_device
 from .scaled_weight import scaled_weight
 
 
@@ -19,5 +20,6 @@ def input_gradient(
     in_features: int,
 ) -> torch.Tensor:
     """q_d int8 [T, O], e_d int8 [T], codes uint8 [O, ceil(I/4)], e int8 [O, G] -> dx float32 [T, I]."""
+    require_device("input_gradient", q_d)
     weight = scaled_weight(codes, e, e_base, group_size, in_features, transposed=True)
     return gemm(q_d, weight, e_d, e_base)

@@ -2,7 +2,7 @@
 
 Many tokens: w^ is unpacked once and the product runs on int8. Few tokens: the time is that of reading the
 weights, so the codes are read packed and unpacked in registers, and the weights are the tall operand: the
-matrix units want at least 64 rows of it, the tokens are its 16 to 64 columns.
+matrix units want at least 64 rows of it, the tokens are its 16 or 32 columns.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import triton.language as tl
 
 from .codes import decode
 from .gemm import gemm
+from .launch import float_overflow, require_device
 from .scaled_weight import scaled_weight
 
-FEW = 64  # tokens
+FEW = 32  # tokens
 BLOCK_O, BLOCK_BYTES = 64, 32  # 64 x 128 weights
 
 
@@ -85,27 +86,28 @@ def _few_tokens(
     q_x, codes, e = q_x.contiguous(), codes.contiguous(), e.contiguous()
     (tokens, columns), rows = q_x.shape, codes.shape[0]
     y = torch.empty(tokens, rows, dtype=torch.float32, device=q_x.device)
-    few_tokens_kernel[(triton.cdiv(rows, BLOCK_O),)](
-        q_x,
-        e_x.contiguous(),
-        codes,
-        e,
-        y,
-        tokens,
-        rows,
-        columns,
-        columns,
-        codes.shape[1],
-        e.shape[1],
-        group_size,
-        e_base,
-        BLOCK_O=BLOCK_O,
-        BLOCK_BYTES=BLOCK_BYTES,
-        BLOCK_T=max(16, triton.next_power_of_2(tokens)),
-        ONE_GROUP=group_size % (4 * BLOCK_BYTES) == 0,
-        num_warps=4,
-        num_stages=4,
-    )
+    with float_overflow():
+        few_tokens_kernel[(triton.cdiv(rows, BLOCK_O),)](
+            q_x,
+            e_x.contiguous(),
+            codes,
+            e,
+            y,
+            tokens,
+            rows,
+            columns,
+            columns,
+            codes.shape[1],
+            e.shape[1],
+            group_size,
+            e_base,
+            BLOCK_O=BLOCK_O,
+            BLOCK_BYTES=BLOCK_BYTES,
+            BLOCK_T=max(16, triton.next_power_of_2(tokens)),
+            ONE_GROUP=group_size % (4 * BLOCK_BYTES) == 0,
+            num_warps=4,
+            num_stages=4,
+        )
     return y
 
 
@@ -119,6 +121,7 @@ def linear_forward(
     group_size: int,
 ) -> torch.Tensor:
     """q_x int8 [T, I], e_x int8 [T], codes uint8 [O, ceil(I/4)], e int8 [O, G] -> y float32 [T, O]."""
+    require_device("linear_forward", q_x)
     if q_x.shape[0] <= FEW:
         return _few_tokens(q_x, e_x, codes, e, e_base, group_size)
     weight = scaled_weight(codes, e, e_base, group_size, q_x.shape[1], transposed=False)

@@ -46,7 +46,9 @@ CONFIGS: tuple[tuple[int, Config], ...] = (
 
 
 @triton.jit
-def _product_in_runs(a, b, m0, n0, inner, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+def _product_in_runs(
+    a, b, m0, n0, inner, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr
+):
     """`gemm.product` of a descriptor b of [N / 64, 8, 4, 2, K], columns back in their order."""
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
     for k in range(0, inner, BLOCK_K):
@@ -124,16 +126,76 @@ def linear_update_kernel(
     t0, t1, t2, t3 = quarters(accum)
     b0, b1, b2, b3 = quarters(byte)
     p0, t0, voted0, moved0 = settle_quads(
-        g0, p0, t0, row, b0, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high, RULE, QUADS
+        g0,
+        p0,
+        t0,
+        row,
+        b0,
+        columns,
+        v,
+        gain,
+        vote_max,
+        threshold,
+        step,
+        stream,
+        key_low,
+        key_high,
+        RULE,
+        QUADS,
     )
     p1, t1, voted1, moved1 = settle_quads(
-        g1, p1, t1, row, b1, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high, RULE, QUADS
+        g1,
+        p1,
+        t1,
+        row,
+        b1,
+        columns,
+        v,
+        gain,
+        vote_max,
+        threshold,
+        step,
+        stream,
+        key_low,
+        key_high,
+        RULE,
+        QUADS,
     )
     p2, t2, voted2, moved2 = settle_quads(
-        g2, p2, t2, row, b2, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high, RULE, QUADS
+        g2,
+        p2,
+        t2,
+        row,
+        b2,
+        columns,
+        v,
+        gain,
+        vote_max,
+        threshold,
+        step,
+        stream,
+        key_low,
+        key_high,
+        RULE,
+        QUADS,
     )
     p3, t3, voted3, moved3 = settle_quads(
-        g3, p3, t3, row, b3, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high, RULE, QUADS
+        g3,
+        p3,
+        t3,
+        row,
+        b3,
+        columns,
+        v,
+        gain,
+        vote_max,
+        threshold,
+        step,
+        stream,
+        key_low,
+        key_high,
+        RULE,
+        QUADS,
     )
     packed = from_quarters(p0, p1, p2, p3)
     accum = from_quarters(t0, t1, t2, t3)

@@ -14,7 +14,7 @@ import triton.language as tl
 from .codes import decode
 from .launch import empty_rows
 
-ROWS, BYTES = 64, 32  # a tile: 64 x 128 weights
+ROWS, BYTES = 32, 32  # a tile: 32 x 128 weights
 
 
 @triton.jit

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from .gemm import gemm
+from .launch import require_device
 
 
 def weight_gradient(q_g: torch.Tensor, q_x: torch.Tensor) -> torch.Tensor:
     """q_g int8 [T, O], q_x int8 [T, I] -> G int32 [O, I]. Fastest when their memory is [O, T] and [I, T]."""
+    require_device("weight_gradient", q_g)
     return gemm(q_g.t(), q_x.t())
