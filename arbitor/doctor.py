@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arbitor.kernels import registry
+from arbitor.kernels.miscompiles import MISCOMPILES
 from arbitor.kernels.operations import OPERATIONS
 
 from . import __version__
@@ -51,11 +52,22 @@ def trouble(name: str) -> str | None:
     return reason
 
 
+def known_miscompiles() -> list[str]:
+    """What is known to go wrong in the installed versions of the compilers, with the evidence."""
+    return [
+        f"{known.package} {found}: {known.what} ({known.evidence})"
+        for known in MISCOMPILES
+        if (found := package_version(known.package)) is not None and known.concerns(found)
+    ]
+
+
 def doctor(operations: bool = False) -> int:
     """Print what is here; `operations` lists those too. Exit status 1 if no backend works."""
     console = Console()
     console.print(_machine())
     console.print(_backends())
+    for known in known_miscompiles():
+        console.print(Text(f"known: {known}", "yellow"), soft_wrap=True)
     try:
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             taken = _reason(registry.choose(device=device))

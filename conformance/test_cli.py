@@ -65,6 +65,26 @@ def test_doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     assert f"taken on cpu: torch ({registry.choose('auto').reason})" in shown
 
 
+@pytest.mark.parametrize(
+    ("versions", "named"),
+    [
+        ({"triton": "3.6.0"}, ["transposed accumulator", "12.8.93"]),
+        ({"triton": "3.7.1"}, []),
+        ({"triton": "3.9.0"}, ["12.9.86"]),
+        ({"triton": "3.3.1", "tilelang": None}, []),
+        ({"tilelang": "0.1.15+cu130"}, ["unwrapped", "falls back", "modulo 16"]),
+    ],
+)
+def test_doctor_warns_of_known_miscompiles(
+    monkeypatch: pytest.MonkeyPatch, versions: dict[str, str | None], named: list[str]
+) -> None:
+    """Those of the installed versions, and no others."""
+    monkeypatch.setattr(doctor, "package_version", versions.get)
+    found = doctor.known_miscompiles()
+    assert len(found) == len(named)
+    assert all(words in line for words, line in zip(named, found, strict=True))
+
+
 def test_doctor_says_why_a_backend_does_not_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
