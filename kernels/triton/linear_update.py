@@ -23,7 +23,7 @@ from .gemm import Config, descriptor, k_major, product, tile_of
 from .launch import ALIGNMENT, in_place, random_key, require_device
 from .ternary_update import settle_exponents, ternary_update
 from .update_rules import SCALE_VOTE, VOTE, mean_bit_length
-from .update_tiles import from_quarters, quarters, settle_quads, sums_of_quads
+from .update_tiles import changed, from_quarters, quarter_sums, quarters, settle_quarter
 from .weight_gradient import weight_gradient
 
 FUSED_GROUPS = (32, 64, 128)
@@ -41,7 +41,8 @@ class UpdateConfig(Config):
 CONFIGS: tuple[tuple[int, Config], ...] = (
     (0, UpdateConfig(64, 128, 128, 4, 4)),
     (512, UpdateConfig(128, 128, 128, 8, 4)),
-    (2048, UpdateConfig(128, 256, 128, 8, 3)),
+    (2048, UpdateConfig(128, 128, 128, 8, 3, 128)),
+    (4096, UpdateConfig(128, 256, 128, 8, 4)),
 )
 
 
@@ -59,15 +60,79 @@ def _product_in_runs(
 
 
 @triton.jit
-def _group_sums(gradient, packed):
-    """int64 [L]: S and h of the groups [L, Q, 4]."""
+def _group_sums(gradient, word):
+    """int64 [L]: S and h of the groups [L, Q, 4] with words [L, Q / 4] of codes."""
     g0, g1, g2, g3 = quarters(gradient)
-    p0, p1, p2, p3 = quarters(packed)
-    size0, along0 = sums_of_quads(g0, p0)
-    size1, along1 = sums_of_quads(g1, p1)
-    size2, along2 = sums_of_quads(g2, p2)
-    size3, along3 = sums_of_quads(g3, p3)
+    size0, along0 = quarter_sums(g0, word, 0)
+    size1, along1 = quarter_sums(g1, word, 1)
+    size2, along2 = quarter_sums(g2, word, 2)
+    size3, along3 = quarter_sums(g3, word, 3)
     return tl.sum(size0 + size1 + size2 + size3, axis=1), -tl.sum(along0 + along1 + along2 + along3, axis=1)
+
+
+@triton.jit
+def _load_words(place, byte, valid, code_bytes):
+    """Words of four bytes of codes each, zero trits where a row has ended."""
+    word = tl.zeros(byte.shape, tl.int32)
+    for quarter in tl.static_range(4):
+        mask = valid & (byte + quarter < code_bytes)
+        word |= tl.load(place + quarter, mask=mask, other=0x55).to(tl.int32) << (8 * quarter)
+    return word
+
+
+@triton.jit
+def _store_words(place, word, byte, valid, code_bytes):
+    for quarter in tl.static_range(4):
+        mask = valid & (byte + quarter < code_bytes)
+        tl.store(place + quarter, (word >> (8 * quarter) & 0xFF).to(tl.uint8), mask=mask)
+
+
+@triton.jit
+def _update_tile(
+    gradient, word, accum, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
+    RULE: tl.constexpr, QUADS: tl.constexpr,
+):  # fmt: skip
+    """VOTE and FIRE of a tile, as `settle_quarter` does them.
+
+    All four conditions are true. The compiler does not know: branches are what keeps it from working on four
+    quarters at a time, for which there are no registers.
+    """
+    g0, g1, g2, g3 = quarters(gradient)
+    a0, a1, a2, a3 = quarters(accum)
+    new0 = tl.zeros(word.shape, tl.int32)
+    votes0 = new0
+    stays0 = new0
+    if vote_max > 0:
+        new0, a0, votes0, stays0 = settle_quarter(
+            g0, word, a0, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
+            0, RULE, QUADS,
+        )  # fmt: skip
+    new1 = tl.zeros(word.shape, tl.int32)
+    votes1 = new1
+    stays1 = new1
+    if threshold > 0:
+        new1, a1, votes1, stays1 = settle_quarter(
+            g1, word, a1, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
+            1, RULE, QUADS,
+        )  # fmt: skip
+    new2 = tl.zeros(word.shape, tl.int32)
+    votes2 = new2
+    stays2 = new2
+    if gain >= 0:
+        new2, a2, votes2, stays2 = settle_quarter(
+            g2, word, a2, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
+            2, RULE, QUADS,
+        )  # fmt: skip
+    new3 = tl.zeros(word.shape, tl.int32)
+    votes3 = new3
+    stays3 = new3
+    if columns > 0:
+        new3, a3, votes3, stays3 = settle_quarter(
+            g3, word, a3, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
+            3, RULE, QUADS,
+        )  # fmt: skip
+    votes, stays = votes0 + votes1 + votes2 + votes3, stays0 + stays1 + stays2 + stays3
+    return new0 | new1 | new2 | new3, from_quarters(a0, a1, a2, a3), votes, stays
 
 
 @triton.jit(do_not_specialize=["gain", "scale_gain", "step", "stream", "key_low", "key_high"])
@@ -80,142 +145,66 @@ def linear_update_kernel(
 ):  # fmt: skip
     """A tile of W [O, I], in place, from descriptors q_g [O, T] and q_x [I, T]; SIZE is the group size.
 
-    RUNS: q_x, codes and t_accum are descriptors, q_x one in runs. Otherwise codes and t_accum are pointers.
+    RUNS: q_x, codes (as int32) and t_accum are descriptors, q_x one in runs. Otherwise codes and t_accum are
+    pointers.
     """
     GROUPS: tl.constexpr = BLOCK_N // SIZE
     LINES: tl.constexpr = BLOCK_M * GROUPS
-    BYTES: tl.constexpr = SIZE // 4
+    QUADS_OF_GROUP: tl.constexpr = SIZE // 4
     m0, n0 = tile_of(tl.program_id(0), rows, columns, BLOCK_M, BLOCK_N, 8)
     if RUNS:
         total = _product_in_runs(q_g, q_x, m0, n0, tokens, BLOCK_M, BLOCK_N, BLOCK_K)
     else:
         total = product(q_g, q_x, m0, n0, tokens, BLOCK_M, BLOCK_N, BLOCK_K)
-    gradient = tl.reshape(total, (LINES, BYTES, 4))
+    gradient = tl.reshape(total, (LINES, QUADS_OF_GROUP, 4))
 
     line = tl.arange(0, LINES)
     below = line // GROUPS
     group = n0 // SIZE + line % GROUPS
     row = m0 + below
     valid = (row < rows) & (group < groups)
-    byte = group[:, None] * BYTES + tl.arange(0, BYTES)[None, :]
+    byte = group[:, None] * QUADS_OF_GROUP + 4 * tl.arange(0, QUADS_OF_GROUP // 4)[None, :]
     if RUNS:
-        packed = tl.reshape(codes.load([m0, n0 // 4]), (LINES, BYTES))
-        accum = tl.reshape(t_accum.load([m0, n0]), (LINES, BYTES, 4))
+        word = tl.reshape(codes.load([m0, n0 // 16]), (LINES, QUADS_OF_GROUP // 4))
+        accum = tl.reshape(t_accum.load([m0, n0]), (LINES, QUADS_OF_GROUP, 4))
     else:
-        has_byte = valid[:, None] & (byte < code_bytes)
         code_place = codes + m0.to(tl.int64) * code_bytes + (below[:, None] * code_bytes + byte)
-        packed = tl.load(code_place, mask=has_byte, other=0x55)
-        column = byte[:, :, None] * 4 + tl.arange(0, 4)[None, None, :]
-        inside = valid[:, None, None] & (column < columns)
-        accum_place = t_accum + m0.to(tl.int64) * columns + (below[:, None, None] * columns + column)
-        accum = tl.load(accum_place, mask=inside, other=0)
+        word = _load_words(code_place, byte, valid[:, None], code_bytes)
+        column = group[:, None] * SIZE + tl.arange(0, SIZE)[None, :]
+        inside = valid[:, None] & (column < columns)
+        accum_place = t_accum + m0.to(tl.int64) * columns + (below[:, None] * columns + column)
+        accum = tl.reshape(tl.load(accum_place, mask=inside, other=0), (LINES, QUADS_OF_GROUP, 4))
 
-    size, h = _group_sums(gradient, packed)
+    size, h = _group_sums(gradient, word)
     scale_voted, e_moved = settle_exponents(
         row.to(tl.int64), group, valid, size, h, e, e_accum, groups, scale_gain, e_threshold, e_base, e_span,
         step, stream + SCALE_VOTE, key_low, key_high, 127,
     )  # fmt: skip
     count = tl.maximum(tl.minimum(columns - group * SIZE, SIZE), 1)
-    v = mean_bit_length(size, count).to(tl.uint64)
-
-    if RUNS:  # read again, so that the first decoding need not be kept
-        packed = tl.reshape(codes.load([m0, n0 // 4]), (LINES, BYTES))
-    stream += VOTE
-    g0, g1, g2, g3 = quarters(gradient)
-    p0, p1, p2, p3 = quarters(packed)
-    t0, t1, t2, t3 = quarters(accum)
-    b0, b1, b2, b3 = quarters(byte)
-    p0, t0, voted0, moved0 = settle_quads(
-        g0,
-        p0,
-        t0,
-        row,
-        b0,
-        columns,
-        v,
-        gain,
-        vote_max,
-        threshold,
-        step,
-        stream,
-        key_low,
-        key_high,
-        RULE,
-        QUADS,
-    )
-    p1, t1, voted1, moved1 = settle_quads(
-        g1,
-        p1,
-        t1,
-        row,
-        b1,
-        columns,
-        v,
-        gain,
-        vote_max,
-        threshold,
-        step,
-        stream,
-        key_low,
-        key_high,
-        RULE,
-        QUADS,
-    )
-    p2, t2, voted2, moved2 = settle_quads(
-        g2,
-        p2,
-        t2,
-        row,
-        b2,
-        columns,
-        v,
-        gain,
-        vote_max,
-        threshold,
-        step,
-        stream,
-        key_low,
-        key_high,
-        RULE,
-        QUADS,
-    )
-    p3, t3, voted3, moved3 = settle_quads(
-        g3,
-        p3,
-        t3,
-        row,
-        b3,
-        columns,
-        v,
-        gain,
-        vote_max,
-        threshold,
-        step,
-        stream,
-        key_low,
-        key_high,
-        RULE,
-        QUADS,
-    )
-    packed = from_quarters(p0, p1, p2, p3)
-    accum = from_quarters(t0, t1, t2, t3)
+    v = mean_bit_length(size, count)
+    if RUNS:  # read again, so that the first decoding is not kept
+        word = tl.reshape(codes.load([m0, n0 // 16]), (LINES, QUADS_OF_GROUP // 4))
+    new, accum, votes, stays = _update_tile(
+        gradient, word, accum, row, byte, columns, v, gain, vote_max, threshold, step, stream + VOTE,
+        key_low, key_high, RULE, QUADS,
+    )  # fmt: skip
     # outside the matrix nothing votes, and a threshold that empty accumulators meet does not exist
     if RUNS:
-        codes.store([m0, n0 // 4], tl.reshape(packed, (BLOCK_M, BLOCK_N // 4)))
+        codes.store([m0, n0 // 16], tl.reshape(new, (BLOCK_M, BLOCK_N // 16)))
         t_accum.store([m0, n0], tl.reshape(accum, (BLOCK_M, BLOCK_N)))
     else:
         tl.debug_barrier()
-        tl.store(code_place, packed, mask=has_byte)
-        tl.store(accum_place, accum, mask=inside)
+        _store_words(code_place, new, byte, valid[:, None], code_bytes)
+        tl.store(accum_place, tl.reshape(accum, (LINES, SIZE)), mask=inside)
 
     # two numbers in one sum: a tile has less than 2^16 elements
-    both = tl.sum(tl.sum(voted0 + voted1 + voted2 + voted3, axis=1), axis=0)
-    moved = tl.sum(moved0 + moved1 + moved2 + moved3, axis=1) + (scale_voted.to(tl.int32) << 16)
-    rest = tl.sum(moved, axis=0)
-    tl.atomic_add(counts, (both & 0xFFFF).to(tl.int64), sem="relaxed")
-    tl.atomic_add(counts + 1, ((both >> 16) & 0xFFFF).to(tl.int64), sem="relaxed")
-    tl.atomic_add(counts + 2, (rest & 0xFFFF).to(tl.int64), sem="relaxed")
-    tl.atomic_add(counts + 3, ((rest >> 16) & 0xFFFF).to(tl.int64), sem="relaxed")
+    first = tl.sum(tl.sum(votes + ((16 + stays) << 16), axis=1), axis=0)
+    moved = tl.sum(changed(word, new), axis=1) + (scale_voted.to(tl.int32) << 16)
+    second = tl.sum(moved, axis=0)
+    tl.atomic_add(counts, (first & 0xFFFF).to(tl.int64), sem="relaxed")
+    tl.atomic_add(counts + 1, ((first >> 16) & 0xFFFF).to(tl.int64), sem="relaxed")
+    tl.atomic_add(counts + 2, (second & 0xFFFF).to(tl.int64), sem="relaxed")
+    tl.atomic_add(counts + 3, ((second >> 16) & 0xFFFF).to(tl.int64), sem="relaxed")
     tl.atomic_add(counts + 4, tl.sum(e_moved.to(tl.int32), axis=0).to(tl.int64), sem="relaxed")
 
 
@@ -234,6 +223,12 @@ def _in_runs(q_x: torch.Tensor, c: Config) -> TensorDescriptor:
     return TensorDescriptor(q_x, shape, strides, [c.block_n // RUN, 8, 4, 2, c.block_k])
 
 
+def _words(codes: torch.Tensor, c: Config) -> TensorDescriptor:
+    """A descriptor of codes as int32, a run of 16 each."""
+    words = codes.view(torch.int32)
+    return TensorDescriptor(words, list(words.shape), list(words.stride()), [c.block_m, c.block_n // 16])
+
+
 def fused_update(
     q_g: torch.Tensor, q_x: torch.Tensor, state: tuple[torch.Tensor, ...], how: tuple[Any, ...], c: Config
 ) -> torch.Tensor:
@@ -248,7 +243,7 @@ def fused_update(
     linear_update_kernel[grid](
         descriptor(q_g, (c.block_m, c.block_k)),
         _in_runs(q_x, c) if runs else descriptor(q_x, (c.block_n, c.block_k)),
-        descriptor(codes, (c.block_m, c.block_n // 4)) if runs else codes,
+        _words(codes, c) if runs else codes,
         descriptor(t_accum, (c.block_m, c.block_n)) if runs else t_accum,
         e,
         e_accum,

@@ -1,8 +1,9 @@
 """Votes, firing and packing of a tile that holds whole groups, for the fused update (section 6).
 
 A tile is [L, Q, 4]: lines of one group each, quads of columns. The quads of the randomness, the bytes of the
-codes and the vectors of memory are then the same thing. What is per element is kept to few instructions and,
-quarter by quarter, to few registers.
+codes and the vectors of memory are then the same thing. Codes are words [L, Q / 4] of four bytes, and all
+that is done to elements is done to quarters [L, Q / 4, 4], quad 0, 1, 2 or 3 of each word, so that few
+registers are in use at a time.
 """
 
 from __future__ import annotations
@@ -11,60 +12,53 @@ import triton
 import triton.language as tl
 
 from .random_bits import philox4, r16
-from .update_rules import sign
 
 
 @triton.jit
 def _halves(x):
-    """The even and the odd quads of [L, Q] or [L, Q, 4]."""
-    if len(x.shape) == 2:
-        parts = tl.reshape(x, (x.shape[0], x.shape[1] // 2, 2))
-    else:
-        parts = tl.permute(tl.reshape(x, (x.shape[0], x.shape[1] // 2, 2, 4)), (0, 1, 3, 2))
-    return tl.split(parts)
+    """The even and the odd quads of [L, Q, 4]."""
+    return tl.split(tl.permute(tl.reshape(x, (x.shape[0], x.shape[1] // 2, 2, 4)), (0, 1, 3, 2)))
 
 
 @triton.jit
 def quarters(x):
-    """[L, Q] or [L, Q, 4] in four parts of every fourth quad."""
+    """[L, Q, 4] in four parts of every fourth quad."""
     even, odd = _halves(x)
-    a, c = _halves(even)
-    b, d = _halves(odd)
-    return a, b, c, d
+    x0, x2 = _halves(even)
+    x1, x3 = _halves(odd)
+    return x0, x1, x2, x3
 
 
 @triton.jit
 def _joined(even, odd):
-    parts = tl.join(even, odd)
-    if len(even.shape) == 3:
-        parts = tl.permute(parts, (0, 1, 3, 2))
-        whole = tl.reshape(parts, (even.shape[0], 2 * even.shape[1], 4))
-    else:
-        whole = tl.reshape(parts, (even.shape[0], 2 * even.shape[1]))
-    return whole
+    """The inverse of `_halves`."""
+    both = tl.permute(tl.join(even, odd), (0, 1, 3, 2))
+    return tl.reshape(both, (even.shape[0], 2 * even.shape[1], 4))
 
 
 @triton.jit
-def from_quarters(a, b, c, d):
+def from_quarters(x0, x1, x2, x3):
     """The inverse of `quarters`."""
-    return _joined(_joined(a, c), _joined(b, d))
+    return _joined(_joined(x0, x2), _joined(x1, x3))
 
 
 @triton.jit
-def _places():
-    return (2 * tl.arange(0, 4))[None, None, :]
+def _places(QUARTER: tl.constexpr):
+    return (8 * QUARTER + 2 * tl.arange(0, 4))[None, None, :]
 
 
 @triton.jit
-def _codes_of(packed):
-    return (packed.to(tl.int32)[:, :, None] >> _places()) & 3
+def _codes_of(word, QUARTER: tl.constexpr):
+    return (word[:, :, None] >> _places(QUARTER)) & 3
 
 
 @triton.jit
-def sums_of_quads(gradient, packed):
-    """int64 [L, Q]: sum |G| and sum G * trit of each quad."""
-    size = tl.sum(tl.abs(gradient).to(tl.uint32).to(tl.int64), axis=2)
-    along = tl.sum(gradient.to(tl.int64) * (_codes_of(packed) - 1).to(tl.int64), axis=2)
+def quarter_sums(gradient, word, QUARTER: tl.constexpr):
+    """int64 [L, Q / 4]: sum |G| and sum G * trit of the quads of a quarter."""
+    pairs = tl.reshape(tl.abs(gradient).to(tl.uint32), (word.shape[0], word.shape[1], 2, 2))
+    # two of at most 131071 * 127 * 127 fit
+    size = tl.sum(tl.sum(pairs, axis=3).to(tl.int64), axis=2)
+    along = tl.sum(gradient.to(tl.int64) * (_codes_of(word, QUARTER) - 1).to(tl.int64), axis=2)
     return size, along
 
 
@@ -85,34 +79,44 @@ def _r16_of_quads(row, byte, columns, step, stream, key_low, key_high, QUADS: tl
 
 
 @triton.jit
-def settle_quads(
-    gradient, packed, accum, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-    RULE: tl.constexpr, QUADS: tl.constexpr,
+def settle_quarter(
+    gradient, word, accum, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
+    QUARTER: tl.constexpr, RULE: tl.constexpr, QUADS: tl.constexpr,
 ):  # fmt: skip
-    """VOTE and FIRE of quads [L, Q, 4], v uint64 [L] -> packed codes and accumulators, int32 [L, Q] numbers
-    of votes that are not 0, of fires << 16, and of changes."""
-    old = accum.to(tl.int32)
+    """VOTE and FIRE of a quarter, v int64 [L]; `byte` [L, Q / 4] counts the bytes of a row of codes -> its
+    part of the new words, accumulators int8, int32 [L, Q / 4] numbers of votes that are not 0 and,
+    negative, of elements that did not fire.
+
+    Masks are sign bits, because predicates of so many elements would be spilled; and they are shifted by a
+    31 that the compiler does not see, because it would make predicates of them again.
+    """
+    top = 31 + (gain >> 25)
+    against = (~(gradient >> top)) | 1  # -sign(G), and -1 for 0
     if RULE == "sign":
-        k = tl.abs(sign(gradient))
+        k = tl.minimum(gradient * -against, 1)
     else:
-        # a quad's layout follows that of its codes, whose bits 8 and up are 0
-        byte = byte + (packed.to(tl.int32) >> 8)
+        # the layout of the draws follows that of the codes
+        byte = byte + QUARTER + ((word & 0xFF) >> 8)
         drawn = _r16_of_quads(row, byte, columns, step, stream, key_low, key_high, QUADS)
         # |G| <= S < count * 2^v and count * gain <= 2^7 * 2^24: the shares fit, and a G of 0 never votes
-        wide = tl.abs(gradient).to(tl.uint32).to(tl.uint64) * gain.to(tl.uint32).to(tl.uint64)
-        share = (wide >> v[:, None, None]).to(tl.uint32)
-        k = (tl.minimum(share + drawn, (vote_max << 16) | 0xFFFF) >> 16).to(tl.int32)
+        share = ((gradient * against).to(tl.int64) * -gain) >> v[:, None, None]
+        k = tl.minimum(((share.to(tl.uint32) + drawn) >> 16).to(tl.int32), vote_max)
     # thresholds end at 127: what the clamp of ARB-FIRE-001 would change fires (section 12)
-    a = tl.where(gradient > 0, old - k, old + k)
-    fired = tl.abs(a) >= threshold
-    code = _codes_of(packed)
-    # a fired code carries 256, so that the packed word has the fires in its second byte
-    moved = tl.minimum(tl.maximum(code + 256 + ((a >> 31) | 1), 256), 258)
-    word = tl.sum(tl.where(fired, moved, code) << _places(), axis=2)
-    kept = tl.where(fired, 0, a).to(tl.int8)
-    # of 0, 1, 2 neighbours differ in bit 0
-    flags = (word ^ packed.to(tl.int32)) & 0x5555
-    flags = (flags & 0x1111) + ((flags >> 2) & 0x1111)
-    flags = (flags & 0x0F0F) + (flags >> 4 & 0x0F0F)
-    voted = tl.sum(tl.minimum(k, 1), axis=2) + (flags >> 8 << 16)
-    return word.to(tl.uint8), kept, voted, flags & 0xFF
+    a = accum.to(tl.int32) + k * against
+    stays = (tl.abs(a) - threshold) >> top
+    code = _codes_of(word, QUARTER)
+    # (5 * (code + d + 1) + 2) >> 3 is clamp(code + d) to 0..2 for d = -1 and 1, and d is 1 + 2 * (a >> top)
+    moved = (5 * (code + 2 * (a >> top)) + 12) >> 3
+    part = tl.sum((moved ^ ((moved ^ code) & stays)) << _places(QUARTER), axis=2)
+    voted = tl.sum(tl.minimum(k, 1), axis=2)
+    return part, (a & stays).to(tl.int8), voted, tl.sum(stays, axis=2)
+
+
+@triton.jit
+def changed(old, new):
+    """Number of trits that differ in words of 16 codes."""
+    # of the codes 0, 1, 2 neighbours differ in bit 0; and no trit moves by 2
+    bits = (old ^ new) & 0x55555555
+    bits = (bits & 0x11111111) + ((bits >> 2) & 0x11111111)
+    bits = (bits & 0x0F0F0F0F) + ((bits >> 4) & 0x0F0F0F0F)
+    return ((bits * 0x01010101) >> 24) & 0xFF
