@@ -301,5 +301,20 @@ def example(operation: str, seed: int) -> Arguments:
     return _in_order(operation, BUILDERS[operation](lambda options: options[int(rng.integers(len(options)))]))
 
 
+def sized_example(operation: str, seed: int, sizes: Sequence[int], group_size: int) -> Arguments:
+    """As `example`, for a linear operation with O, I, T = `sizes` and that group size: larger than what the
+    oracle could judge."""
+    rng = np.random.default_rng(seed)
+    asked = iter(sizes)  # a linear operation chooses its extents first
+
+    def choose(options: Sequence[Any]) -> Any:
+        size = next(asked, None)
+        if size is not None:
+            return size
+        return group_size if options is GROUP_SIZES else options[int(rng.integers(len(options)))]
+
+    return _in_order(operation, BUILDERS[operation](choose))
+
+
 def _in_order(operation: str, arguments: Arguments) -> Arguments:
     return {name: arguments[name] for name in OPERATIONS[operation].arguments}
