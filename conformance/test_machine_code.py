@@ -39,6 +39,10 @@ def all_variants() -> Iterator[Any]:
         except ModuleNotFoundError as error:
             yield pytest.param(None, id=name, marks=pytest.mark.skip(f"{name}: no module {error.name!r}"))
             continue
+        reason = getattr(module, "why_not", lambda: None)()
+        if reason is not None:
+            yield pytest.param(None, id=name, marks=pytest.mark.skip(f"{name}: {reason}"))
+            continue
         for variant in module.variants():
             yield pytest.param(variant, id=f"{name}: {variant.name}")
 

@@ -1,0 +1,51 @@
+"""The `tilelang` backend: kernels in TileLang for CUDA (sm_90a) and, with tensors on the CPU, for its target
+"c".
+
+The numeric rules are written once as TIR expressions and shared by both targets. The CPU lane proves them,
+the indices and the launchers; what it can not prove is each CUDA schedule, which its file says.
+"""
+
+from .embedding_forward import embedding_forward
+from .embedding_gradient import embedding_gradient
+from .embedding_update import embedding_update
+from .initialise import initialise
+from .input_gradient import input_gradient
+from .launch import why_not, why_not_auto
+from .linear_forward import linear_forward
+from .linear_update import linear_update
+from .pack import pack
+from .pack_dense import pack_dense
+from .philox import philox
+from .quantise_columns import quantise_columns
+from .quantise_nearest import quantise_nearest
+from .quantise_nearest_both import quantise_nearest_both
+from .quantise_stochastic import quantise_stochastic
+from .ternary_update import ternary_update
+from .unpack import unpack
+from .unpack_dense import unpack_dense
+from .weight_gradient import weight_gradient
+
+ARRAYS = "torch"
+
+__all__ = [
+    "embedding_forward",
+    "embedding_gradient",
+    "embedding_update",
+    "initialise",
+    "input_gradient",
+    "linear_forward",
+    "linear_update",
+    "pack",
+    "pack_dense",
+    "philox",
+    "quantise_columns",
+    "quantise_nearest",
+    "quantise_nearest_both",
+    "quantise_stochastic",
+    "ternary_update",
+    "unpack",
+    "unpack_dense",
+    "weight_gradient",
+    "why_not",
+    "why_not_auto",
+]

@@ -1,0 +1,87 @@
+"""Every CUDA kernel of this package in every configuration, for machines without a GPU: what a compile lane
+builds for sm_90a and then reads the machine code of."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import tilelang
+from tilelang import tvm
+from tilelang.contrib import nvcc
+
+from .embedding_forward import lookup_kernel
+from .embedding_gradient import sums_kernel
+from .embedding_update import counting_kernel, marking_kernel
+from .gemm import product_kernel
+from .initialise import initial_codes_kernel
+from .launch import CUDA_TARGET
+from .linear_update import FUSED_GROUP_SIZES, fused_kernel
+from .pack import packing_kernel
+from .philox import words_kernel
+from .quantise_columns import columns_kernel, maxima_kernel
+from .quantise_rows import rows_kernel
+from .scaled_weight import scaling_kernel
+from .ternary_update import firing_kernel, settling_kernel
+from .unpack import unpacking_kernel
+
+RULES = ("scaled", "sign")
+
+
+def why_not() -> str | None:
+    """Reason why nothing can be compiled here, or None."""
+    return None if shutil.which("nvcc") else "nvcc is not found (TileLang compiles with it)"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One kernel with its switches. `build` gives its CUDA source; `product`: it multiplies matrices."""
+
+    name: str
+    build: Callable[[], str]
+    product: bool
+
+    def cubin(self, *options: str) -> bytes:
+        """The source compiled by nvcc for sm_90a, with more options of nvcc's."""
+        flags = nvcc.default_compile_options(list(options))
+        architecture = ["-gencode", "arch=compute_90a,code=sm_90a"]
+        return bytes(nvcc.compile_cuda(self.build(), "cubin", architecture, flags))
+
+
+def _variant(name: str, builder: Callable[..., Any], *switches: Any, product: bool = False) -> Variant:
+    def build() -> str:
+        with tvm.target.Target(CUDA_TARGET):
+            function = builder.__wrapped__(True, *switches)  # type: ignore[attr-defined]
+            return str(tilelang.lower(function, target=CUDA_TARGET).kernel_source)
+
+    return Variant("_".join(map(str, (name, *switches))), build, product)
+
+
+def variants() -> Iterator[Variant]:
+    """All of them."""
+    yield _variant("philox", words_kernel)
+    yield _variant("initialise", initial_codes_kernel)
+    for fields, base in ((4, 4), (5, 3)):
+        yield _variant("pack", packing_kernel, fields, base)
+        yield _variant("unpack", unpacking_kernel, fields, base)
+    for rounding, both in (("nearest", False), ("nearest", True), ("stochastic", False)):
+        yield _variant("quantise_rows", rows_kernel, rounding, both)
+    yield _variant("column_maxima", maxima_kernel)
+    yield _variant("quantise_columns", columns_kernel)
+    for transposed in (False, True):
+        yield _variant("scaled_weight", scaling_kernel, transposed)
+    for scale in (False, True):
+        yield _variant("product_nt", product_kernel, scale, product=True)
+    for table in (False, True):
+        yield _variant("settle_groups", settling_kernel, table)
+        for rule in RULES:
+            yield _variant("fire_trits", firing_kernel, rule, table)
+    for rule in RULES:
+        for group_size in FUSED_GROUP_SIZES:
+            yield _variant("linear_update", fused_kernel, rule, group_size, product=True)
+    yield _variant("embedding_forward", lookup_kernel)
+    yield _variant("embedding_gradient", sums_kernel)
+    yield _variant("mark_rows", marking_kernel)
+    yield _variant("advance_counters", counting_kernel)

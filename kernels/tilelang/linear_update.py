@@ -1,0 +1,181 @@
+"""The whole update of a linear layer: weight gradient, votes, firing, exponents and packing in one kernel
+(ARB-UPD-002). The gradient is summed in registers and never in memory.
+
+The CPU target, and group sizes that no tile is a multiple of, run weight_gradient and ternary_update one
+after the other: the CPU lane proves the rules that the fused kernel uses, not the fused kernel.
+"""
+
+from typing import Any
+
+import tilelang.language as T
+import torch
+
+from .codes import replaced, trit, widen
+from .gemm import BLOCK_K, BLOCK_M, BLOCK_N, MMA_THREADS, multiply_nt
+from .launch import InPlace, k_major, kernel
+from .random_bits import philox_quad, r16
+from .ternary_update import ternary_update
+from .update_rules import COUNTS, VOTE, How, fire_trit, mean_bits, read_how, settle_group, tally
+from .weight_gradient import weight_gradient
+
+FUSED_GROUP_SIZES = (32, 64, 128, 256)
+QUADS = BLOCK_N // 4  # of a row of the tile
+PADDED = BLOCK_N + 4  # words of a row of sums: 16-byte loads down a column then meet no bank twice
+
+
+@kernel
+def fused_kernel(cuda: bool, rule: str, group: int) -> Any:
+    """A block has a tile [O, I] of the layer. After the product its sums go through shared memory: a thread
+    takes one group at a time for S, h and the exponent, then one byte of codes at a time for its votes."""
+    o_extent, i_extent, t_extent = (T.dynamic(name, "int32") for name in ("o_extent", "i_extent", "t_extent"))
+    quads, groups = T.dynamic("quads", "int32"), T.dynamic("groups", "int32")
+    across = BLOCK_N // group
+
+    @T.prim_func
+    def linear_update(
+        q_g: T.Tensor((o_extent, t_extent), "int8"),
+        q_x: T.Tensor((i_extent, t_extent), "int8"),
+        codes: T.Tensor((o_extent, quads), "uint8"),
+        t_accum: T.Tensor((o_extent, i_extent), "int8"),
+        e: T.Tensor((o_extent, groups), "int8"),
+        e_accum: T.Tensor((o_extent, groups), "int8"),
+        counts: T.Tensor((COUNTS,), "int32"),
+        e_base: T.int64,
+        e_span: T.int64,
+        group_size: T.int64,
+        gain: T.int64,
+        vote_max: T.int64,
+        accum_threshold: T.int64,
+        scale_gain: T.int64,
+        e_accum_threshold: T.int64,
+        key0: T.int64,
+        key1: T.int64,
+        stream: T.int64,
+        step: T.int64,
+    ):
+        how = How(
+            e_base,
+            e_span,
+            group_size,
+            gain,
+            vote_max,
+            accum_threshold,
+            scale_gain,
+            e_accum_threshold,
+            key0,
+            key1,
+            stream,
+            step,
+        )
+        with T.Kernel(T.ceildiv(i_extent, BLOCK_N), T.ceildiv(o_extent, BLOCK_M), threads=MMA_THREADS) as (
+            bn,
+            bm,
+        ):
+            a_tile = T.alloc_shared((BLOCK_M, BLOCK_K), "int8")
+            b_tile = T.alloc_shared((BLOCK_N, BLOCK_K), "int8")
+            total = T.alloc_fragment((BLOCK_M, BLOCK_N), "int32")
+            sums = T.alloc_shared((BLOCK_M, PADDED), "int32")
+            bits = T.alloc_shared((BLOCK_M, across), "int32")
+            quad = T.alloc_local((4,), "int32")
+            words = T.alloc_local((4,), "uint32")
+            settled = T.alloc_local((4,), "int32")
+            fired = T.alloc_local((5,), "int32")
+            tallies = T.alloc_local((COUNTS,), "int32")
+            byte = T.alloc_var("int32", init=0)
+            size = T.alloc_var("int64", init=0)
+            h = T.alloc_var("int64", init=0)
+
+            T.use_swizzle(8)
+            multiply_nt(q_g, q_x, a_tile, b_tile, total, bm, bn, t_extent)
+            T.copy(total, sums[:, :BLOCK_N])
+            for c in T.unroll(COUNTS):
+                tallies[c] = 0
+
+            for turn in T.serial(T.ceildiv(BLOCK_M * across, MMA_THREADS)):
+                for t in T.Parallel(MMA_THREADS):
+                    line = (turn * MMA_THREADS + t) % BLOCK_M
+                    place = (turn * MMA_THREADS + t) // BLOCK_M
+                    o = bm * BLOCK_M + line
+                    column = bn * across + place
+                    if (o < o_extent) and (column < groups) and (place < across):
+                        size = T.int64(0)
+                        h = T.int64(0)
+                        for k in T.serial(group // 4):
+                            for j in T.vectorized(4):
+                                quad[j] = sums[line, place * group + k * 4 + j]
+                            if column * (group // 4) + k < quads:
+                                byte = widen(codes[o, column * (group // 4) + k])
+                                for j in T.unroll(4):
+                                    g = T.Cast("int64", quad[j])
+                                    size = size + T.abs(g)
+                                    h = h - g * T.Cast("int64", trit(byte, j))
+                        count = T.min(group, i_extent - column * group)
+                        mean_bits(settled, size, T.Cast("int64", count))
+                        bits[line, place] = settled[0]
+                        n = T.Cast("int64", o) * T.Cast("int64", groups) + T.Cast("int64", column)
+                        settle_group(
+                            settled, size, h, n, widen(e[o, column]), widen(e_accum[o, column]), 127, how
+                        )
+                        e[o, column] = T.Cast("int8", settled[0])
+                        e_accum[o, column] = T.Cast("int8", settled[1])
+                        tallies[3] = tallies[3] + settled[2]
+                        tallies[4] = tallies[4] + settled[3]
+
+            for turn in T.serial(BLOCK_M * QUADS // MMA_THREADS):
+                for t in T.Parallel(MMA_THREADS):
+                    line = (turn * MMA_THREADS + t) // QUADS
+                    place = t % QUADS
+                    o = bm * BLOCK_M + line
+                    i = bn * BLOCK_N + place * 4
+                    if (o < o_extent) and (i < i_extent):
+                        if rule == "scaled":
+                            n = T.Cast("int64", o) * T.Cast("int64", i_extent) + T.Cast("int64", i)
+                            philox_quad(words, n, key0, key1, step, stream + T.int64(VOTE))
+                        else:
+                            for j in T.unroll(4):
+                                words[j] = T.uint32(0)
+                        for j in T.vectorized(4):
+                            quad[j] = sums[line, place * 4 + j]
+                        byte = widen(codes[o, bn * QUADS + place])
+                        for j in T.unroll(4):
+                            if i + j < i_extent:
+                                fire_trit(
+                                    fired,
+                                    rule,
+                                    quad[j],
+                                    trit(byte, j),
+                                    widen(t_accum[o, i + j]),
+                                    bits[line, place * 4 // group],
+                                    r16(words[j]),
+                                    how,
+                                )
+                                byte = replaced(byte, j, fired[0])
+                                t_accum[o, i + j] = T.Cast("int8", fired[1])
+                                for c in T.unroll(3):
+                                    tallies[c] = tallies[c] + fired[2 + c]
+                        codes[o, bn * QUADS + place] = T.Cast("uint8", byte)
+            for c in T.unroll(COUNTS):
+                tally(cuda, counts, c, tallies[c])
+
+    return linear_update
+
+
+def linear_update(
+    q_g: torch.Tensor,
+    q_x: torch.Tensor,
+    codes: torch.Tensor,
+    t_accum: torch.Tensor,
+    e: torch.Tensor,
+    e_accum: torch.Tensor,
+    *how: Any,
+) -> torch.Tensor:
+    """q_g int8 [T, O], q_x int8 [T, I]; codes, t_accum, e, e_accum in place; `how` as in the specification ->
+    counts int64 [5]. Reads q_g and q_x over tokens: no copy where their memory is [O, T] and [I, T]."""
+    rule, integers = read_how(*how)
+    if not q_g.is_cuda or integers.group_size not in FUSED_GROUP_SIZES:
+        return ternary_update(weight_gradient(q_g, q_x), codes, t_accum, e, e_accum, *how)
+    counts = torch.zeros(COUNTS, dtype=torch.int32, device=q_g.device)
+    operands = k_major(q_g.t()), k_major(q_x.t())
+    with InPlace(codes, t_accum, e, e_accum) as state:
+        fused_kernel(q_g.device, rule, integers.group_size)(*operands, *state, counts, *integers)
+    return counts.to(torch.int64)
