@@ -35,6 +35,10 @@ HOW: Arguments = {
     "e_base": -3, "e_span": 6, "group_size": 4, "rule": "sign", "gain": 65_536, "vote_max": 16,
     "accum_threshold": 32, "scale_gain": 0, "e_accum_threshold": 32, "seed": 0, "tensor_id": 0, "step": 0,
 }  # fmt: skip
+# test files, beside those of the operations, whose results are a backend's doing (--kernels)
+BEYOND_OPERATIONS = (
+    "domains", "tiles", "preconditions", "gradient_capture", "update_report", "trajectory", "bench",
+)  # fmt: skip
 POISON = 85  # in the gaps between the elements of a strided tensor
 EXAMPLES = range(4)
 

@@ -16,7 +16,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from arbitor.conformance.common import BEYOND_OPERATIONS
 from arbitor.conformance.target import Target, target_of
+from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import Backend, BackendUnavailable
 
 TARGET = pytest.StashKey[Target]()
@@ -43,6 +45,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="also compile every GPU kernel for sm_90a and look at its machine code; needs no GPU",
     )
+
+    group.addoption(
+        "--kernels",
+        action="store_true",
+        help="only what kernels decide: operations, domains, tiles, captured gradients, trajectories",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --kernels, leave out the tests of what stands around the kernels; another lane runs them."""
+    if not config.getoption("--kernels"):
+        return
+    wanted = {f"test_{name}" for name in (*OPERATIONS, *BEYOND_OPERATIONS)}
+    left_out = [item for item in items if item.path.stem not in wanted]
+    items[:] = [item for item in items if item.path.stem in wanted]
+    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_configure(config: pytest.Config) -> None:
