@@ -215,19 +215,33 @@ def product_variants() -> Iterator[Variant]:
             types = {"q_x": "*i8", "tokens": "i32"}
             aligned = ("columns", "code_bytes", "token_stride")
             yield variant(name, few_tokens_kernel, tile, types, num_stages=4, aligned=aligned, product=True)
+
+
+def fused_variants() -> Iterator[Variant]:
+    """The fused update in every configuration and for every group size that it takes."""
     for config in dict.fromkeys(config for _, config in UPDATE_CONFIGS):
+        name = f"fused update {config.block_m} x {config.block_n} x {config.block_k}"
         for size in FUSED_GROUPS:
-            for rule, quads in (("scaled", True), ("scaled", False), ("sign", True)):
+            for rule in ("scaled", "sign"):
                 yield variant(
-                    f"fused update {config.block_m} x {config.block_n} x {config.block_k}, {rule}, "
-                    f"group {size}, quads {quads}",
+                    f"{name}, {rule}, group {size}",
                     linear_update_kernel,
-                    tile_constants(config) | {"RULE": rule, "SIZE": size, "QUADS": quads},
-                    operands("q_g", "q_x", config) | {"tokens": "i32"},
+                    tile_constants(config) | {"RULE": rule, "SIZE": size},
+                    operands("q_g", "q_x", config) | {"tokens": "i32"} | in_runs(config),
                     num_warps=config.warps,
                     num_stages=config.stages,
                     product=True,
                 )
+
+
+def in_runs(config: Config) -> dict[str, str]:
+    """Types of the descriptors of q_x in runs, of codes as words, and of t_accum."""
+    m, n, k = config.block_m, config.block_n, config.block_k
+    return {
+        "q_x": f"tensordesc<i8[{n // 64},8,4,2,{k}]>",
+        "codes": f"tensordesc<i32[{m},{n // 16}]>",
+        "t_accum": f"tensordesc<i8[{m},{n}]>",
+    }
 
 
 def tile_constants(config: Config) -> dict[str, Any]:
@@ -246,6 +260,7 @@ def operands(a: str, b: str, config: Config) -> dict[str, str]:
 def variants() -> Iterator[Variant]:
     """All of them."""
     yield from product_variants()
+    yield from fused_variants()
     yield from packing_variants()
     yield from quantiser_variants()
     yield from update_variants()
