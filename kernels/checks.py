@@ -1,7 +1,7 @@
 """Host-side checks that run before anything is launched: dtypes, shapes, ranges of integers, bounds of sums.
 
-They read shapes and dtypes only, never elements, so they cost no wait for a device. Elements are checked
-where state enters (ARB-STATE-006) and by `unpack` and `unpack_dense`.
+`check_call` reads shapes and dtypes only, never elements, so it costs no wait for a device. Elements are
+checked where state enters (ARB-STATE-006), by `unpack` and `unpack_dense`, and tokens by `check_tokens`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,20 @@ def check_call(operation: Operation, values: Mapping[str, Any]) -> None:
         if found != expected:
             raise ValueError(_shape_message(operation, array, axis, found, name, expected))
     _check_bounds(operation, values, extents)
+
+
+def check_tokens(tokens: torch.Tensor, rows: int) -> None:
+    """Refuse a token outside a table of so many rows (ARB-EMB-001).
+
+    These are the only elements that are looked at here, and on the CPU only: on CUDA the kernels assert, so
+    that nothing waits for the device. Raises ValueError.
+    """
+    if tokens.is_cuda:
+        return
+    illegal = ((tokens < 0) | (tokens >= rows)).nonzero()
+    if len(illegal):
+        place = int(illegal[0])
+        raise ValueError(f"tokens[{place}] = {tokens[place].item()}, expected 0..{rows - 1}")
 
 
 def extent(name: str, extents: Mapping[str, int]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .embedding_forward import check_tokens
+from ..checks import check_tokens
 
 
 def embedding_gradient(tokens: torch.Tensor, q: torch.Tensor, rows: int) -> torch.Tensor:

@@ -31,7 +31,7 @@ def embedding_update(
     rows = codes.shape[0]
     gradient = embedding_gradient(tokens, q, rows)
     touched = torch.zeros(rows, 1, dtype=torch.bool, device=codes.device)
-    touched[tokens] = True
+    touched.index_fill_(0, tokens, True)
     update = apply_rules(gradient, codes, t_accum, e, corr_accum, *how)
     pairs = (
         (codes, update.codes),

@@ -5,6 +5,7 @@ from typing import Any
 import tilelang.language as T
 import torch
 
+from ..checks import check_tokens
 from .codes import trit, widen
 from .exponents import power_of_two
 from .launch import THREADS, dense, kernel
@@ -37,17 +38,6 @@ def lookup_kernel(cuda: bool) -> Any:
                     y[item // columns, d] = value * power_of_two(widen(e[row, d // group_size]))
 
     return rows_by_token
-
-
-def check_tokens(tokens: torch.Tensor, rows: int) -> None:
-    """Refuse a token outside the table. On CUDA the kernel itself asserts, so that nothing waits for the
-    device."""
-    if tokens.is_cuda:
-        return
-    illegal = ((tokens < 0) | (tokens >= rows)).nonzero()
-    if len(illegal):
-        place = int(illegal[0])
-        raise ValueError(f"tokens[{place}] = {tokens[place].item()}, expected 0..{rows - 1}")
 
 
 def embedding_forward(

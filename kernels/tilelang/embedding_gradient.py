@@ -5,7 +5,7 @@ from typing import Any
 import tilelang.language as T
 import torch
 
-from .embedding_forward import check_tokens
+from ..checks import check_tokens
 from .launch import THREADS, dense, kernel
 
 

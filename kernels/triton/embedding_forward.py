@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
+from ..checks import check_tokens
 from .codes import decode
 from .exponents import power_of_two
 from .launch import block_of, pick, require_device
@@ -49,24 +50,13 @@ def embedding_forward_kernel(
     tl.store(y + t.to(tl.int64)[:, None] * columns + c, weight, mask=inside)
 
 
-def check_tokens(name: str, tokens: torch.Tensor, rows: int) -> None:
-    """Refuse a token outside the table; on CUDA the kernels assert instead, so that nothing waits for the
-    device."""
-    require_device(name, tokens)
-    if tokens.is_cuda:
-        return
-    illegal = ((tokens < 0) | (tokens >= rows)).nonzero()
-    if len(illegal):
-        place = int(illegal[0])
-        raise ValueError(f"tokens[{place}] = {tokens[place].item()}, expected 0..{rows - 1}")
-
-
 def embedding_forward(
     tokens: torch.Tensor, codes: torch.Tensor, e: torch.Tensor, group_size: int, columns: int
 ) -> torch.Tensor:
     """tokens int64 [T], codes uint8 [V, ceil(D/4)], e int8 [V, G] -> y float32 [T, D]. Raises ValueError for
     a bad token."""
-    check_tokens("embedding_forward", tokens, codes.shape[0])
+    require_device("embedding_forward", tokens)
+    check_tokens(tokens, codes.shape[0])
     tokens, codes, e = tokens.contiguous(), codes.contiguous(), e.contiguous()
     count, (rows, code_bytes) = len(tokens), codes.shape
     y = torch.empty(count, columns, dtype=torch.float32, device=tokens.device)

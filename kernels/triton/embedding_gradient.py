@@ -6,8 +6,9 @@ import torch
 import triton
 import triton.language as tl
 
-from .embedding_forward import check_tokens, load_tokens
-from .launch import block_of, pick
+from ..checks import check_tokens
+from .embedding_forward import load_tokens
+from .launch import block_of, pick, require_device
 
 TOKENS, COLUMNS = pick(4, 1024), pick(256, 1024)
 
@@ -67,5 +68,6 @@ def gradient_and_touched(
 
 def embedding_gradient(tokens: torch.Tensor, q: torch.Tensor, rows: int) -> torch.Tensor:
     """tokens int64 [T], q int8 [T, D] -> G int32 [V, D]. Raises ValueError for a bad token."""
-    check_tokens("embedding_gradient", tokens, rows)
+    require_device("embedding_gradient", tokens)
+    check_tokens(tokens, rows)
     return gradient_and_touched(tokens, q, rows, mark=False)[0]

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from .embedding_forward import check_tokens
+from ..checks import check_tokens
 from .embedding_gradient import gradient_and_touched
-from .launch import in_place
+from .launch import in_place, require_device
 from .ternary_update import group_update
 
 
@@ -25,7 +25,8 @@ def embedding_update(
     """tokens int64 [T], q int8 [T, D]; the state in place; `how` as in the specification -> counts int64 [5].
     Raises ValueError for a token outside the table."""
     rows = codes.shape[0]
-    check_tokens("embedding_update", tokens, rows)
+    require_device("embedding_update", tokens)
+    check_tokens(tokens, rows)
     gradient, touched = gradient_and_touched(tokens, q, rows, mark=True)
     with in_place(codes, t_accum, e, corr_accum, step_counter) as (*state, counter):
         return group_update(gradient, tuple(state), how, touched, counter)
