@@ -2,16 +2,15 @@
 
 The gradient lives in the accumulators of the product and never reaches memory (ARB-UPD-002). A tile holds
 whole groups, so every sum that section 6 asks for is inside one program. Group sizes that no tile holds (12,
-1024, ...) take the two-step way: `weight_gradient`, then `ternary_update`.
+1024, ...) and rows that do not come in runs take the two-step way: `weight_gradient`, then `ternary_update`.
 
-A thread of the matrix unit holds pairs of columns; everything after the product wants quads. RUNS is the way
-around a transposition in registers: the rows of q_x enter the product in an order that gives each thread runs
-of 16 columns, by a descriptor that sees them as [I / 64, 8, 4, 2] with the strides of [I / 64, 4, 8, 2].
+A thread of the matrix unit holds pairs of columns; everything after the product wants quads. So the rows of
+q_x enter the product in an order that gives each thread runs of 16 columns, by a descriptor that sees them as
+[I / 64, 8, 4, 2] with the strides of [I / 64, 4, 8, 2], and nothing is transposed in registers.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,31 +18,21 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from .gemm import Config, descriptor, k_major, product, tile_of
+from .gemm import Config, descriptor, k_major, tile_of
 from .launch import ALIGNMENT, in_place, random_key, require_device
-from .random_bits import r16
-from .ternary_update import ternary_update
-from .update_rules import SCALE_VOTE, VOTE, mean_bit_length, scale_step
-from .update_tiles import add_quarter, changed, from_quarters, quarters, settle_quarter
+from .ternary_update import group_update, settle_exponents
+from .update_rules import SCALE_VOTE, VOTE, mean_bit_length
+from .update_tiles import changed, from_quarters, quarter_sums, quarters, settle_quarter
 from .weight_gradient import weight_gradient
 
 FUSED_GROUPS = (32, 64, 128)
 RUN = 64  # columns whose order a descriptor changes
 
 
-@dataclass(frozen=True)
-class UpdateConfig(Config):
-    """A tile; `registers` is the most that a thread may have, None without a limit."""
-
-    registers: int | None = None
-
-
 # From the smallest extent that each is meant for. All of them give the same bits (ARB-UPD-003).
 CONFIGS: tuple[tuple[int, Config], ...] = (
-    (0, UpdateConfig(64, 128, 128, 4, 4)),
-    (512, UpdateConfig(128, 128, 128, 8, 4)),
-    (2048, UpdateConfig(128, 128, 128, 8, 3, 128)),
-    (4096, UpdateConfig(128, 256, 128, 8, 4)),
+    (0, Config(64, 128, 128, 4, 4)),
+    (512, Config(128, 128, 128, 8, 4)),
 )
 
 
@@ -61,58 +50,35 @@ def _product_in_runs(
 
 
 @triton.jit
-def _group_sums(gradient, word, code_bytes, groups, e_threshold, e_span):
-    """int64 [L]: S and h of the groups [L, Q, 4] with words [L, Q / 4] of codes.
-
-    All four conditions are true, here and in `_update_tile`. The compiler does not know: branches are what
-    keeps it from working on four quarters at a time, for which there are no registers.
-    """
+def _group_sums(gradient, word):
+    """int64 [L]: S and h of the groups [L, Q, 4] with words [L, Q / 4] of codes."""
     g0, g1, g2, g3 = quarters(gradient)
-    size = tl.zeros(word.shape, tl.int64)
-    along = size
-    if code_bytes > 0:
-        size, along = add_quarter(size, along, g0, word, 0)
-    if groups > 0:
-        size, along = add_quarter(size, along, g1, word, 1)
-    if e_threshold > 0:
-        size, along = add_quarter(size, along, g2, word, 2)
-    if e_span >= 0:
-        size, along = add_quarter(size, along, g3, word, 3)
-    return tl.sum(size, axis=1), -tl.sum(along, axis=1)
-
-
-@triton.jit
-def _load_words(place, byte, valid, code_bytes):
-    """Words of four bytes of codes each, zero trits where a row has ended."""
-    word = tl.zeros(byte.shape, tl.int32)
-    for quarter in tl.static_range(4):
-        mask = valid & (byte + quarter < code_bytes)
-        word |= tl.load(place + quarter, mask=mask, other=0x55).to(tl.int32) << (8 * quarter)
-    return word
-
-
-@triton.jit
-def _store_words(place, word, byte, valid, code_bytes):
-    for quarter in tl.static_range(4):
-        mask = valid & (byte + quarter < code_bytes)
-        tl.store(place + quarter, (word >> (8 * quarter) & 0xFF).to(tl.uint8), mask=mask)
+    size0, along0 = quarter_sums(g0, word, 0)
+    size1, along1 = quarter_sums(g1, word, 1)
+    size2, along2 = quarter_sums(g2, word, 2)
+    size3, along3 = quarter_sums(g3, word, 3)
+    return tl.sum(size0 + size1 + size2 + size3, axis=1), -tl.sum(along0 + along1 + along2 + along3, axis=1)
 
 
 @triton.jit
 def _update_tile(
-    gradient, word, accum, row, byte, rows, columns, v, gain, vote_max, threshold, step, stream, key_low,
-    key_high, RULE: tl.constexpr, QUADS: tl.constexpr,
+    gradient, word, accum, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
+    RULE: tl.constexpr,
 ):  # fmt: skip
-    """VOTE and FIRE of a tile, as `settle_quarter` does them."""
+    """VOTE and FIRE of a tile, as `settle_quarter` does them.
+
+    All four conditions are true. The compiler does not know: branches are what keeps it from working on four
+    quarters at a time, for which there are no registers.
+    """
     g0, g1, g2, g3 = quarters(gradient)
     a0, a1, a2, a3 = quarters(accum)
     new0 = tl.zeros(word.shape, tl.int32)
     votes0 = new0
     stays0 = new0
-    if rows > 0:
+    if vote_max > 0:
         new0, a0, votes0, stays0 = settle_quarter(
             g0, word, a0, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-            0, RULE, QUADS,
+            0, RULE,
         )  # fmt: skip
     new1 = tl.zeros(word.shape, tl.int32)
     votes1 = new1
@@ -120,7 +86,7 @@ def _update_tile(
     if threshold > 0:
         new1, a1, votes1, stays1 = settle_quarter(
             g1, word, a1, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-            1, RULE, QUADS,
+            1, RULE,
         )  # fmt: skip
     new2 = tl.zeros(word.shape, tl.int32)
     votes2 = new2
@@ -128,7 +94,7 @@ def _update_tile(
     if gain >= 0:
         new2, a2, votes2, stays2 = settle_quarter(
             g2, word, a2, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-            2, RULE, QUADS,
+            2, RULE,
         )  # fmt: skip
     new3 = tl.zeros(word.shape, tl.int32)
     votes3 = new3
@@ -136,7 +102,7 @@ def _update_tile(
     if columns > 0:
         new3, a3, votes3, stays3 = settle_quarter(
             g3, word, a3, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-            3, RULE, QUADS,
+            3, RULE,
         )  # fmt: skip
     votes, stays = votes0 + votes1 + votes2 + votes3, stays0 + stays1 + stays2 + stays3
     return new0 | new1 | new2 | new3, from_quarters(a0, a1, a2, a3), votes, stays
@@ -145,94 +111,54 @@ def _update_tile(
 @triton.jit(do_not_specialize=["gain", "scale_gain", "step", "stream", "key_low", "key_high"])
 def linear_update_kernel(
     q_g, q_x, codes, t_accum, e, e_accum, counts,
-    rows, columns, tokens, code_bytes, groups,
+    rows, columns, tokens, groups,
     e_base, e_span, gain, vote_max, threshold, scale_gain, e_threshold, step, stream, key_low, key_high,
-    RULE: tl.constexpr, SIZE: tl.constexpr, QUADS: tl.constexpr, RUNS: tl.constexpr,
+    RULE: tl.constexpr, SIZE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """A tile of W [O, I], in place, from descriptors q_g [O, T] and q_x [I, T]; SIZE is the group size.
-
-    RUNS: q_x, codes (as int32) and t_accum are descriptors, q_x one in runs. Otherwise codes and t_accum are
-    pointers.
-    """
+    """A tile of W [O, I], in place, from descriptors: q_g [O, T], q_x [I, T] in runs, codes as int32
+    [O, I / 16] and t_accum [O, I]. SIZE is the group size; a tile is seen as a line a group."""
     GROUPS: tl.constexpr = BLOCK_N // SIZE
     LINES: tl.constexpr = BLOCK_M * GROUPS
     QUADS_OF_GROUP: tl.constexpr = SIZE // 4
     m0, n0 = tile_of(tl.program_id(0), rows, columns, BLOCK_M, BLOCK_N, 8)
-    line = tl.arange(0, LINES)
-    below = line // GROUPS
-    group = n0 // SIZE + line % GROUPS
-    row = m0 + below
-    valid = (row < rows) & (group < groups)
-    if RUNS:
-        total = _product_in_runs(q_g, q_x, m0, n0, tokens, BLOCK_M, BLOCK_N, BLOCK_K)
-    else:
-        total = product(q_g, q_x, m0, n0, tokens, BLOCK_M, BLOCK_N, BLOCK_K)
+    total = _product_in_runs(q_g, q_x, m0, n0, tokens, BLOCK_M, BLOCK_N, BLOCK_K)
     gradient = tl.reshape(total, (LINES, QUADS_OF_GROUP, 4))
 
+    line = tl.arange(0, LINES)
+    group = n0 // SIZE + line % GROUPS
+    row = m0 + line // GROUPS
+    valid = (row < rows) & (group < groups)
     byte = group[:, None] * QUADS_OF_GROUP + 4 * tl.arange(0, QUADS_OF_GROUP // 4)[None, :]
-    # asked for before the codes, so that they come together
-    e_place = row.to(tl.int64) * groups + group
-    old_e = tl.load(e + e_place, mask=valid, other=0)
-    old_votes = tl.load(e_accum + e_place, mask=valid, other=0)
-    if RUNS:
-        word = tl.reshape(codes.load([m0, n0 // 16]), (LINES, QUADS_OF_GROUP // 4))
-        accum = tl.reshape(t_accum.load([m0, n0]), (LINES, QUADS_OF_GROUP, 4))
-    else:
-        code_place = codes + m0.to(tl.int64) * code_bytes + (below[:, None] * code_bytes + byte)
-        word = _load_words(code_place, byte, valid[:, None], code_bytes)
-        column = group[:, None] * SIZE + tl.arange(0, SIZE)[None, :]
-        inside = valid[:, None] & (column < columns)
-        accum_place = t_accum + m0.to(tl.int64) * columns + (below[:, None] * columns + column)
-        accum = tl.reshape(tl.load(accum_place, mask=inside, other=0), (LINES, QUADS_OF_GROUP, 4))
+    word = tl.reshape(codes.load([m0, n0 // 16]), (LINES, QUADS_OF_GROUP // 4))
+    accum = tl.reshape(t_accum.load([m0, n0]), (LINES, QUADS_OF_GROUP, 4))
 
-    size, h = _group_sums(gradient, word, code_bytes, groups, e_threshold, e_span)
-    # drawn where old_e was loaded, not in every thread that holds a line
-    drawn = r16(e_place + ((old_e.to(tl.int32) & 0xFF) >> 8), step, stream + SCALE_VOTE, key_low, key_high)
-    new_e, new_votes, scale_vote = scale_step(
-        old_e.to(tl.int32),
-        old_votes.to(tl.int32),
-        h,
-        size,
-        drawn,
-        scale_gain,
-        e_threshold,
-        e_base,
-        e_span,
-        127,
-    )
-    # several threads hold the same row: all have read it before one writes it
-    tl.debug_barrier()
-    tl.store(e + e_place, new_e.to(tl.int8), mask=valid)
-    tl.store(e_accum + e_place, new_votes.to(tl.int8), mask=valid)
+    size, h = _group_sums(gradient, word)
+    scale_voted, e_moved = settle_exponents(
+        row.to(tl.int64), group, valid, size, h, e, e_accum, groups, scale_gain, e_threshold, e_base, e_span,
+        step, stream + SCALE_VOTE, key_low, key_high, 127,
+    )  # fmt: skip
     count = tl.maximum(tl.minimum(columns - group * SIZE, SIZE), 1)
     v = mean_bit_length(size, count)
-    # not another word, but the compiler cannot know and decodes it again instead of keeping what it decoded
-    word = word ^ (gain >> 25)
+    # read again, so that the first decoding is not kept
+    word = tl.reshape(codes.load([m0, n0 // 16]), (LINES, QUADS_OF_GROUP // 4))
     new, accum, votes, stays = _update_tile(
-        gradient, word, accum, row, byte, rows, columns, v, gain, vote_max, threshold, step, stream + VOTE,
-        key_low, key_high, RULE, QUADS,
+        gradient, word, accum, row, byte, columns, v, gain, vote_max, threshold, step, stream + VOTE,
+        key_low, key_high, RULE,
     )  # fmt: skip
     # outside the matrix nothing votes, and a threshold that empty accumulators meet does not exist
-    if RUNS:
-        codes.store([m0, n0 // 16], tl.reshape(new, (BLOCK_M, BLOCK_N // 16)))
-        t_accum.store([m0, n0], tl.reshape(accum, (BLOCK_M, BLOCK_N)))
-    else:
-        tl.debug_barrier()
-        _store_words(code_place, new, byte, valid[:, None], code_bytes)
-        tl.store(accum_place, tl.reshape(accum, (LINES, SIZE)), mask=inside)
+    codes.store([m0, n0 // 16], tl.reshape(new, (BLOCK_M, BLOCK_N // 16)))
+    t_accum.store([m0, n0], tl.reshape(accum, (BLOCK_M, BLOCK_N)))
 
     # two numbers in one sum: a tile has less than 2^16 elements
     first = tl.sum(tl.sum(votes + ((16 + stays) << 16), axis=1), axis=0)
-    moved = tl.sum(changed(word, new), axis=1) + ((valid & (scale_vote != 0)).to(tl.int32) << 16)
+    moved = tl.sum(changed(word, new), axis=1) + (scale_voted.to(tl.int32) << 16)
     second = tl.sum(moved, axis=0)
     tl.atomic_add(counts, (first & 0xFFFF).to(tl.int64), sem="relaxed")
     tl.atomic_add(counts + 1, ((first >> 16) & 0xFFFF).to(tl.int64), sem="relaxed")
     tl.atomic_add(counts + 2, (second & 0xFFFF).to(tl.int64), sem="relaxed")
     tl.atomic_add(counts + 3, ((second >> 16) & 0xFFFF).to(tl.int64), sem="relaxed")
-    tl.atomic_add(
-        counts + 4, tl.sum((valid & (new_e != old_e)).to(tl.int32), axis=0).to(tl.int64), sem="relaxed"
-    )
+    tl.atomic_add(counts + 4, tl.sum(e_moved.to(tl.int32), axis=0).to(tl.int64), sem="relaxed")
 
 
 def config_for(rows: int, columns: int) -> Config:
@@ -256,6 +182,12 @@ def _words(codes: torch.Tensor, c: Config) -> TensorDescriptor:
     return TensorDescriptor(words, list(words.shape), list(words.stride()), [c.block_m, c.block_n // 16])
 
 
+def _comes_in_runs(rows: int, columns: int, state: tuple[torch.Tensor, ...]) -> bool:
+    """Whether descriptors can have rows of state in runs, and 32 bits the index of a quad of random bits."""
+    aligned = all(tensor.data_ptr() % ALIGNMENT == 0 for tensor in state[:2])
+    return columns % RUN == 0 and aligned and rows * columns <= 2**34
+
+
 def fused_update(
     q_g: torch.Tensor, q_x: torch.Tensor, state: tuple[torch.Tensor, ...], how: tuple[Any, ...], c: Config
 ) -> torch.Tensor:
@@ -266,19 +198,17 @@ def fused_update(
     codes, t_accum, e, e_accum = state
     counts = torch.zeros(5, dtype=torch.int64, device=q_g.device)
     grid = (triton.cdiv(rows, c.block_m) * triton.cdiv(columns, c.block_n),)
-    runs = columns % RUN == 0 and codes.data_ptr() % ALIGNMENT == 0 and t_accum.data_ptr() % ALIGNMENT == 0
     linear_update_kernel[grid](
         descriptor(q_g, (c.block_m, c.block_k)),
-        _in_runs(q_x, c) if runs else descriptor(q_x, (c.block_n, c.block_k)),
-        _words(codes, c) if runs else codes,
-        descriptor(t_accum, (c.block_m, c.block_n)) if runs else t_accum,
+        _in_runs(q_x, c),
+        _words(codes, c),
+        descriptor(t_accum, (c.block_m, c.block_n)),
         e,
         e_accum,
         counts,
         rows,
         columns,
         tokens,
-        codes.shape[1],
         e.shape[1],
         e_base,
         e_span,
@@ -290,14 +220,11 @@ def fused_update(
         *random_key(seed, step, 16 * tensor_id),
         RULE=rule,
         SIZE=group_size,
-        QUADS=columns % 4 == 0,
-        RUNS=runs,
         BLOCK_M=c.block_m,
         BLOCK_N=c.block_n,
         BLOCK_K=c.block_k,
         num_warps=c.warps,
         num_stages=c.stages,
-        maxnreg=getattr(c, "registers", None),
     )
     return counts
 
@@ -315,8 +242,7 @@ def linear_update(
     counts int64 [5]. Fastest when the operands' memory is [O, T] and [I, T]."""
     require_device("linear_update", q_g)
     rows, columns = q_g.shape[1], q_x.shape[1]
-    # offsets in a tile are int32, and so is the index of a quad of random bits
-    if how[2] not in FUSED_GROUPS or columns > 2**23 or rows * columns > 2**34:
-        return ternary_update(weight_gradient(q_g, q_x), codes, t_accum, e, e_accum, *how)
     with in_place(codes, t_accum, e, e_accum) as state:
-        return fused_update(k_major(q_g.t()), k_major(q_x.t()), state, how, config_for(rows, columns))
+        if how[2] in FUSED_GROUPS and _comes_in_runs(rows, columns, state):
+            return fused_update(k_major(q_g.t()), k_major(q_x.t()), state, how, config_for(rows, columns))
+        return group_update(weight_gradient(q_g, q_x), state, how)

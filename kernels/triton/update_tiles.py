@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .random_bits import philox4, r16
+from .random_bits import philox4
 
 
 @triton.jit
@@ -53,37 +53,31 @@ def _codes_of(word, QUARTER: tl.constexpr):
 
 
 @triton.jit
-def add_quarter(size, along, gradient, word, QUARTER: tl.constexpr):
-    """int64 [L, Q / 4]: plus sum |G| and sum G * trit of the quads of a quarter."""
+def quarter_sums(gradient, word, QUARTER: tl.constexpr):
+    """int64 [L, Q / 4]: sum |G| and sum G * trit of the quads of a quarter."""
     pairs = tl.reshape(tl.abs(gradient).to(tl.uint32), (word.shape[0], word.shape[1], 2, 2))
     # two of at most 131071 * 127 * 127 fit
-    size += tl.sum(tl.sum(pairs, axis=3).to(tl.int64), axis=2)
-    along += tl.sum(gradient.to(tl.int64) * (_codes_of(word, QUARTER) - 1).to(tl.int64), axis=2)
+    size = tl.sum(tl.sum(pairs, axis=3).to(tl.int64), axis=2)
+    along = tl.sum(gradient.to(tl.int64) * (_codes_of(word, QUARTER) - 1).to(tl.int64), axis=2)
     return size, along
 
 
 @triton.jit
-def _r16_of_quads(row, byte, columns, step, stream, key_low, key_high, QUADS: tl.constexpr):
-    """r16(row * columns + column), non-negative integers [L, Q, 4], for less than 2^34 elements: counter
-    word 1 is 0. QUADS: `columns` is a multiple of 4."""
-    if QUADS:
-        quad = row.to(tl.uint32)[:, None] * (columns // 4) + byte.to(tl.uint32)
-        w0, w1, w2, w3 = philox4(quad, quad ^ quad, step, stream, key_low, key_high)
-        words = tl.join(tl.join(w0, w2), tl.join(w1, w3))
-        drawn = tl.reshape(words, (byte.shape[0], byte.shape[1], 4)) >> 16
-    else:
-        column = byte[:, :, None] * 4 + tl.arange(0, 4)[None, None, :]
-        n = row.to(tl.int64)[:, None, None] * columns + column
-        drawn = r16(n, step, stream, key_low, key_high).to(tl.uint32)
-    return drawn
+def _r16_of_quads(row, byte, columns, step, stream, key_low, key_high):
+    """r16(row * columns + column), non-negative integers [L, Q, 4], where `columns` is a multiple of 4 and
+    the matrix has at most 2^34 elements: counter word 1 is 0."""
+    quad = row.to(tl.uint32)[:, None] * (columns // 4) + byte.to(tl.uint32)
+    w0, w1, w2, w3 = philox4(quad, quad ^ quad, step, stream, key_low, key_high)
+    words = tl.join(tl.join(w0, w2), tl.join(w1, w3))
+    return tl.reshape(words, (byte.shape[0], byte.shape[1], 4)) >> 16
 
 
 @triton.jit
 def settle_quarter(
     gradient, word, accum, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-    QUARTER: tl.constexpr, RULE: tl.constexpr, QUADS: tl.constexpr,
+    QUARTER: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
-    """VOTE and FIRE of a quarter, v int64 [L]; `byte` [L, Q / 4] counts the bytes of a row of codes -> its
+    """VOTE, FIRE of a quarter, v int64 [L]; `byte` [L, Q / 4] counts the bytes of a row of codes -> its
     part of the new words, accumulators int8, int32 [L, Q / 4] numbers of votes that are not 0 and,
     negative, of elements that did not fire.
 
@@ -97,7 +91,7 @@ def settle_quarter(
     else:
         # the layout of the draws follows that of the codes
         byte = byte + QUARTER + ((word & 0xFF) >> 8)
-        drawn = _r16_of_quads(row, byte, columns, step, stream, key_low, key_high, QUADS)
+        drawn = _r16_of_quads(row, byte, columns, step, stream, key_low, key_high)
         # |G| <= S < count * 2^v and count * gain <= 2^7 * 2^24: the shares fit, and a G of 0 never votes
         share = ((gradient * against).to(tl.int64) * -gain) >> v[:, None, None]
         k = tl.minimum(((share.to(tl.uint32) + drawn) >> 16).to(tl.int32), vote_max)
