@@ -37,7 +37,7 @@ def busy(arguments: Arguments) -> Arguments:
     def drawn(largest: int, *shape: int) -> torch.Tensor:
         return torch.randint(-largest, largest + 1, shape, generator=generator).to(torch.int8)
 
-    found = {n: drawn(127, *arguments[n].shape) for n in ("q_g", "q_x", "q_d") if n in arguments}
+    found: Arguments = {n: drawn(127, *arguments[n].shape) for n in ("q_g", "q_x", "q_d") if n in arguments}
     if "t_accum" in arguments:
         shape = arguments["t_accum"].shape
         found |= {"t_accum": drawn(8, *shape), "codes": packed(drawn(1, *shape))}
