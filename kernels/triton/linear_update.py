@@ -168,7 +168,7 @@ def config_for(rows: int, columns: int) -> Config:
 
 
 def _in_runs(q_x: torch.Tensor, c: Config) -> TensorDescriptor:
-    """A descriptor of K-major q_x [I, T] whose blocks hold rows in the order that RUNS wants."""
+    """A descriptor of K-major q_x [I, T] whose blocks hold rows in the order that gives runs."""
     columns, tokens = q_x.shape
     stride = max(q_x.stride(0), ALIGNMENT)
     shape = [columns // RUN, 8, 4, 2, tokens]
