@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
+import re
+import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -39,6 +44,33 @@ def devices() -> list[str]:
         return []
     found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return [f"{device.name}, {device.total_memory / 2**30:.0f} GiB" for device in found]
+
+
+def toolchain() -> dict[str, str | None]:
+    """Versions of what makes machine code and runs it: the driver, nvcc, and the ptxas that Triton carries.
+    None for what is not here."""
+    found = importlib.util.find_spec("triton")
+    carried = (
+        Path(found.origin).parent / "backends" / "nvidia" / "bin" / "ptxas"
+        if found and found.origin
+        else None
+    )
+    driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return {
+        "driver": _answer(driver, r"[\d.]+"),
+        "nvcc": _answer(["nvcc", "--version"], r"V([\d.]+)"),
+        "ptxas of triton": _answer([str(carried), "--version"], r"V([\d.]+)") if carried else None,
+    }
+
+
+def _answer(command: Sequence[str], pattern: str) -> str | None:
+    """What the last group of the pattern matches in what a command prints; None if it cannot be run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(pattern, done.stdout)
+    return match[match.lastindex or 0] if match else None
 
 
 def trouble(name: str) -> str | None:
@@ -96,6 +128,8 @@ def _machine() -> Table:
     table.add_row("CPU", f"{os.cpu_count()} cores, {torch.get_num_threads()} threads of torch")
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
     table.add_row("CUDA", Text("; ".join(devices()) or f"no device (torch is built {built})"))
+    for name, number in toolchain().items():
+        table.add_row(name, number or "not installed")
     for name, value in settings().items():
         table.add_row(name, Text(value))
     if not settings():

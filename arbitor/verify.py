@@ -25,7 +25,7 @@ from arbitor.kernels import registry
 from . import __path__ as parts
 from . import __version__
 from .checkpoint import write_whole
-from .doctor import devices, package_version, settings
+from .doctor import devices, package_version, settings, toolchain
 
 USAGE_ERROR = 2
 SEAL = "sha256"
@@ -135,14 +135,19 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_cores": os.cpu_count(),
         "cuda_devices": devices(),
+        **toolchain(),
         "environment": settings(),
     }
 
 
 def source(root: Path) -> dict[str, Any] | None:
-    """Commit of the checkout at `root` and whether its files differ from it; None outside a checkout."""
+    """Commit of the checkout at `root` and whether its files differ from it.
+
+    A copy of the files without their history is what ARBITOR_COMMIT says that it is, or None.
+    """
     if not (root / ".git").exists():
-        return None
+        told = os.environ.get("ARBITOR_COMMIT")
+        return {"commit": told, "told by": "ARBITOR_COMMIT"} if told else None
     try:
         commit = _git(root, "rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain"))}

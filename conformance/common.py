@@ -23,6 +23,7 @@ from arbitor.conformance.target import Arguments, Target, call
 from arbitor.kernels.operations import OPERATIONS
 
 Test = Callable[..., None]
+Total = Callable[[str, int], None]  # the fixture `total`
 
 uint8 = partial(torch.tensor, dtype=torch.uint8)
 int8 = partial(torch.tensor, dtype=torch.int8)
@@ -37,7 +38,8 @@ HOW: Arguments = {
 }  # fmt: skip
 # test files, beside those of the operations, whose results are a backend's doing (--kernels)
 BEYOND_OPERATIONS = (
-    "domains", "tiles", "preconditions", "gradient_capture", "update_report", "trajectory", "bench",
+    "domains", "tiles", "buffers", "configurations", "large", "preconditions", "gradient_capture",
+    "update_report", "trajectory", "bench",
 )  # fmt: skip
 POISON = 85  # in the gaps between the elements of a strided tensor
 EXAMPLES = range(4)
@@ -51,6 +53,45 @@ def from_bits(patterns: Any) -> torch.Tensor:
 def packed(trits: torch.Tensor) -> torch.Tensor:
     """codes of trits int8 [R, C]."""
     return torch.from_numpy(arrays.packed(trits.numpy()))
+
+
+def packed_dense(trits: torch.Tensor) -> torch.Tensor:
+    """dense bytes of trits int8 [R, C]."""
+    return torch.from_numpy(arrays.packed(trits.numpy(), 5, 3))
+
+
+def busy(arguments: Arguments) -> Arguments:
+    """The same with dense operands and state, and settings under which most elements vote and many fire.
+
+    A drawn example may be all zeros, and then no mask is wrong.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(largest: int, *shape: int) -> torch.Tensor:
+        return torch.randint(-largest, largest + 1, shape, generator=generator)
+
+    limits = {"q_g": 127, "q_x": 127, "q_d": 127, "q": 127, "trits": 1, "t_accum": 8, "gradient": 10**6}
+    found: Arguments = {
+        name: drawn(limit, *arguments[name].shape).to(arguments[name].dtype)
+        for name, limit in limits.items()
+        if name in arguments
+    }
+    for name in ("x", "dy"):
+        if name in arguments:
+            found[name] = torch.randn(arguments[name].shape, generator=generator)
+    for name, pack in (("codes", packed), ("dense", packed_dense)):
+        if name in arguments:
+            found[name] = pack(drawn(1, len(arguments[name]), _trits_of_a_row(arguments)))
+    settings = {"gain": 3 << 16, "vote_max": 16, "accum_threshold": 9, "scale_gain": 1 << 18}
+    return arguments | found | {name: value for name, value in settings.items() if name in arguments}
+
+
+def _trits_of_a_row(arguments: Arguments) -> int:
+    """Columns of the packed array among the arguments."""
+    for name in ("columns", "in_features"):
+        if name in arguments:
+            return int(arguments[name])
+    return int(arguments["t_accum" if "t_accum" in arguments else "q_x"].shape[1])
 
 
 def to_bits(tensor: torch.Tensor) -> Any:

@@ -9,6 +9,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 import hypothesis
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from arbitor.conformance.common import BEYOND_OPERATIONS
+from arbitor.conformance.common import BEYOND_OPERATIONS, Total
 from arbitor.conformance.target import Target, target_of
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import Backend, BackendUnavailable
@@ -109,9 +110,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     properties = [item for report in reports for item in getattr(report, "user_properties", ())]
     for size in sorted({value for name, value in properties if name == "domain"}):
         write(f"domain {size}")
+    for what, number in sorted(_totals(reports).items()):
+        write(f"total of {what}: {number:,}")
     skipped = terminalreporter.stats.get("skipped", ())
     for reason, count in sorted(Counter(_reason(report) for report in skipped).items()):
         write(f"not run: {reason}: {count}")
+
+
+def _totals(reports: list[pytest.TestReport]) -> Counter[str]:
+    """What the fixture `total` was given, added up; only reports of the calls, because all have it."""
+    found: Counter[str] = Counter()
+    for report in reports:
+        if getattr(report, "when", None) == "call":
+            for name, value in report.user_properties:
+                if name == "total":
+                    found.update(dict([cast(tuple[str, int], value)]))
+    return found
 
 
 def _reason(report: pytest.TestReport) -> str:
@@ -135,3 +149,9 @@ def backend(target: Target) -> Backend:
 def domain(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
     """Called as domain(name, size) by a test that walks a whole domain; the report shows it."""
     return lambda name, size: record_property("domain", f"{name} size {size}")
+
+
+@pytest.fixture
+def total(record_property: Callable[[str, object], None]) -> Total:
+    """Called as total(what, number) by a test that counts something; the report shows the sums."""
+    return lambda what, number: record_property("total", [what, number])

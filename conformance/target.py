@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -60,6 +61,16 @@ def call(backend: Backend, operation: str, arguments: Arguments, device: str = "
         raise AssertionError(f"{operation} gave {len(results)} results, expected {len(table.results)}")
     named = {array.name: result for array, result in zip(table.results, results, strict=True)}
     return named | {array.name: arguments[array.name] for array in table.arrays if array.in_place}
+
+
+def substituted(target: Target, operation: str, function: Callable[..., Any]) -> Target:
+    """The target with one operation of its module replaced."""
+    module = ModuleType(target.backend.module.__name__)
+    for name in OPERATIONS:
+        setattr(module, name, getattr(target.backend.module, name))
+    setattr(module, operation, function)
+    vars(module)["ARRAYS"] = target.backend.arrays
+    return Target(Backend(target.backend.name, module), target.judge, target.device)
 
 
 class Target:

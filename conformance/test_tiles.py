@@ -9,9 +9,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from arbitor.conformance.common import packed
+from arbitor.conformance.common import busy
 from arbitor.conformance.strategies import sized_example
-from arbitor.conformance.target import Arguments, Target
+from arbitor.conformance.target import Target
 
 # O, I, T
 SIZES = [
@@ -25,24 +25,6 @@ SIZES = [
     (130, 516, 1),
 ]
 OPERATIONS = ("linear_forward", "input_gradient", "weight_gradient", "linear_update")
-
-
-def busy(arguments: Arguments) -> Arguments:
-    """The same with dense operands and state, and settings under which most elements vote and many fire.
-
-    A drawn example may be all zeros, and then no mask is wrong.
-    """
-    generator = torch.Generator().manual_seed(0)
-
-    def drawn(largest: int, *shape: int) -> torch.Tensor:
-        return torch.randint(-largest, largest + 1, shape, generator=generator).to(torch.int8)
-
-    found: Arguments = {n: drawn(127, *arguments[n].shape) for n in ("q_g", "q_x", "q_d") if n in arguments}
-    if "t_accum" in arguments:
-        shape = arguments["t_accum"].shape
-        found |= {"t_accum": drawn(8, *shape), "codes": packed(drawn(1, *shape))}
-    settings = {"gain": 3 << 16, "vote_max": 16, "accum_threshold": 9, "scale_gain": 1 << 18}
-    return arguments | found | {name: value for name, value in settings.items() if name in arguments}
 
 
 @pytest.fixture(autouse=True)

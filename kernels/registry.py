@@ -3,10 +3,11 @@
 A backend is a module path in a table, loaded when it is asked for. So the NumPy reference runs as a backend
 without this package importing it, and so does a stranger's module: `select("their.module")`.
 
-A module provides the functions of `operations.OPERATIONS` and three optional names: `ARRAYS`, what its
+A module provides the functions of `operations.OPERATIONS` and four optional names: `ARRAYS`, what its
 arrays are ("torch" by default, "numpy", or "lists" of integers with float32 as bit patterns); `why_not()`, a
 reason why it cannot run on this machine, or None; and `why_not_auto(device)`, a reason why nobody who does
-not ask for it should get it on a "cpu" or a "cuda" device, or None.
+not ask for it should get it on a "cpu" or a "cuda" device, or None; and `configurations(device)`, all ways in
+which its host code may run an operation there, as {operation: {name of the way: function}}.
 """
 
 from __future__ import annotations
@@ -124,6 +125,17 @@ def why_not_auto(name: str, device: str) -> str | None:
     if judge is not None:
         return judge(device)
     return None if device == "cpu" or select(name).arrays == "torch" else "it runs on the CPU only"
+
+
+def configurations(name: str, device: str) -> dict[str, dict[str, Callable[..., Any]]]:
+    """Every way in which a backend may run an operation on that type of device, by operation and by name.
+
+    The functions take the operation's arguments as the module has them; empty if there is nothing to choose.
+    """
+    found: Callable[[str], dict[str, dict[str, Callable[..., Any]]]] | None = getattr(
+        select(name).module, "configurations", None
+    )
+    return found(device) if found is not None else {}
 
 
 def _module_path(name: str) -> str:

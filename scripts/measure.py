@@ -87,17 +87,18 @@ def matmul(rounds: int) -> None:
         show(f"int8 x int8, 1024 x {inner} x 1024", interleave(variants, few, False), "float64", exact)
 
 
-def step(options: Options, rounds: int) -> None:
-    """One training step of ARBModel and of its twins on the same batches."""
+def step(options: Options, rounds: int, steps: int) -> None:
+    """Training steps of ARBModel and of its twins on the same batches, so many without a wait between."""
     device = torch.device(options.device)
     corpus = load_corpus(None)
-    kinds: dict[str, str | None] = {"ternary": None, "ste": "ste", "float": "float"}
     variants: dict[str, Callable[[], object]] = {}
-    for name, baseline in kinds.items():
-        own = dataclasses.replace(options, baseline=baseline, no_save=True)
-        variants[name] = Trainer(own, corpus, make_learner(own, device), device)._step
+    for name in ("ternary", "ste", "float"):
+        own = dataclasses.replace(options, baseline=None if name == "ternary" else name, no_save=True)
+        trainer = Trainer(own, corpus, make_learner(own, device), device)
+        variants[name] = lambda step=trainer._step: [step() for _ in range(steps)]  # type: ignore[misc]
     title = (
-        f"training step, d {options.d_model}, {options.layers} layers, {options.batch} x {options.ctx} tokens"
+        f"{steps} training steps, d {options.d_model}, {options.layers} layers, "
+        f"{options.batch} x {options.ctx} tokens, twins in {options.baseline_dtype}"
     )
     show(title, interleave(variants, rounds, device.type == "cuda"), "ste")
 
@@ -107,15 +108,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measurements quoted in docs/LOG.md.")
     parser.add_argument("what", choices=("matmul", "step"))
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=1, help="training steps that are timed together")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--backend", help="of the ternary model")
+    parser.add_argument("--baseline-dtype", choices=("float32", "bfloat16"), default="float32")
     for name, value in (("d-model", 256), ("layers", 4), ("heads", 4), ("batch", 16), ("ctx", 64)):
         parser.add_argument(f"--{name}", type=int, default=value)
     given = vars(parser.parse_args())
-    what, rounds = given.pop("what"), given.pop("rounds")
+    what, rounds, steps = (given.pop(name) for name in ("what", "rounds", "steps"))
     if what == "matmul":
         matmul(rounds)
     else:
-        step(Options(**given, steps=10**6), rounds)
+        step(Options(**given, steps=10**6), rounds, steps)
     return 0
 
 

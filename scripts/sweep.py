@@ -50,7 +50,9 @@ def environment() -> dict[str, str]:
 def run_one(name: str, flags: list[str], runs: Path) -> dict[str, Any]:
     """One training run in its own process; its last losses, or the end of its error output."""
     started = time.monotonic()
-    command = [sys.executable, "-m", "training.pretrain", *flags, "--run", name, "--runs", str(runs)]
+    report = runs / name / "report.json"
+    where = ["--run", name, "--runs", str(runs), "--report", str(report)]
+    command = [sys.executable, "-m", "training.pretrain", *flags, *where]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     row: dict[str, Any] = {"flags": flags, "seconds": round(time.monotonic() - started, 1)}
     if done.returncode:
@@ -68,6 +70,7 @@ def run_one(name: str, flags: list[str], runs: Path) -> dict[str, Any]:
         "largest_rise": round(max(spikes, default=0.0), 3),
         "flips": last.get("flips"),
         "tokens_per_s": last.get("tokens_per_s"),
+        "state_sha256": json.loads(report.read_text())["digest"],
     }
 
 

@@ -40,6 +40,7 @@ class Learner(Protocol):
     model: ARBModel
     name: str
     precision: str  # of float32 products on CUDA, as torch.set_float32_matmul_precision has it
+    autocast: torch.dtype | None  # what products are cast to, if anything
 
     def update(self, loss: torch.Tensor, done: int, total: int) -> Updated:
         """One update from a scalar loss; `done` of `total` updates are behind."""
@@ -95,6 +96,7 @@ class TernaryLearner:
     """ARBModel: one integer update a microbatch (ARB-RUN-008), gains on the schedule of section 8."""
 
     precision = "highest"
+    autocast = None
 
     def __init__(self, options: Options, device: torch.device) -> None:
         self.model = ARBModel(model_config(options), backend=options.backend).to(device)
@@ -141,7 +143,8 @@ class TernaryLearner:
 class FloatLearner:
     """A twin with float32 weights and AdamW (0.9, 0.95), warm-up and then the schedule of section 8."""
 
-    precision = "high"  # TF32: what people train such twins with
+    precision = "high"  # TF32, if not bfloat16: what people train such twins with
+    autocast: torch.dtype | None
 
     def __init__(self, options: Options, device: torch.device) -> None:
         parts = BaselineParts(str(options.baseline), options.seed)
@@ -149,6 +152,7 @@ class FloatLearner:
         if _compiles(device):
             _compile(self.model)
         self.name = f"{options.baseline} + AdamW"
+        self.autocast = torch.bfloat16 if options.baseline_dtype == "bfloat16" else None
         self._lr = options.lr
         self._optimiser = torch.optim.AdamW(
             self.model.parameters(),

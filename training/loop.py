@@ -185,8 +185,10 @@ class Trainer:
     def _loss(self, tokens: torch.Tensor, targets: torch.Tensor, stateful: bool = False) -> torch.Tensor:
         # global to the process, in which another learner may have a step of its own between two of ours
         torch.set_float32_matmul_precision(self.learner.precision)
-        logits = self.learner.model(tokens, stateful=stateful)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        cast = self.learner.autocast
+        with torch.autocast(self.device.type, dtype=cast, enabled=cast is not None):
+            logits = self.learner.model(tokens, stateful=stateful)
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
     def _due(self, interval: int) -> bool:
         """Every `interval` steps, on multiples of --accum (ARB-RUN-008), and at the end."""

@@ -5,6 +5,7 @@ TRITON_INTERPRET=1, in Triton's interpreter on the CPU.
 are absolute.)
 """
 
+from .configurations import configurations
 from .embedding_forward import embedding_forward
 from .embedding_gradient import embedding_gradient
 from .embedding_update import embedding_update
@@ -28,6 +29,7 @@ from .weight_gradient import weight_gradient
 ARRAYS = "torch"
 
 __all__ = [
+    "configurations",
     "embedding_forward",
     "embedding_gradient",
     "embedding_update",

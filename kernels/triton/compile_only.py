@@ -20,8 +20,7 @@ from .gemm import CONFIGS as GEMM_CONFIGS
 from .gemm import Config, gemm_kernel
 from .initialise import initialise_kernel
 from .linear_forward import few_tokens_kernel
-from .linear_update import CONFIGS as UPDATE_CONFIGS
-from .linear_update import FUSED_GROUPS, linear_update_kernel
+from .linear_update import FUSED_GROUPS, configs_of, linear_update_kernel
 from .pack import pack_kernel
 from .pack_dense import pack_dense_kernel
 from .philox import philox_kernel
@@ -219,9 +218,9 @@ def product_variants() -> Iterator[Variant]:
 
 def fused_variants() -> Iterator[Variant]:
     """The fused update in every configuration and for every group size that it takes."""
-    for config in dict.fromkeys(config for _, config in UPDATE_CONFIGS):
-        name = f"fused update {config.block_m} x {config.block_n} x {config.block_k}"
-        for size in FUSED_GROUPS:
+    for size in FUSED_GROUPS:
+        for _, config in configs_of(size):
+            name = f"fused update {config.block_m} x {config.block_n} x {config.block_k}"
             for rule in ("scaled", "sign"):
                 yield variant(
                     f"{name}, {rule}, group {size}",

@@ -32,7 +32,7 @@ RUN = 64  # columns whose order a descriptor changes
 # From the smallest extent that each is meant for. All of them give the same bits (ARB-UPD-003).
 CONFIGS: tuple[tuple[int, Config], ...] = (
     (0, Config(64, 128, 128, 4, 4)),
-    (512, Config(128, 128, 128, 8, 4)),
+    (2048, Config(256, 128, 128, 8, 4)),
 )
 
 
@@ -161,10 +161,15 @@ def linear_update_kernel(
     tl.atomic_add(counts + 4, tl.sum(e_moved.to(tl.int32), axis=0).to(tl.int64), sem="relaxed")
 
 
-def config_for(rows: int, columns: int) -> Config:
+def configs_of(group_size: int) -> tuple[tuple[int, Config], ...]:
+    """The tiles for groups of that size; the large one has registers for groups as long as its rows only."""
+    return tuple(entry for entry in CONFIGS if entry[0] == 0 or entry[1].block_n == group_size)
+
+
+def config_for(rows: int, columns: int, group_size: int) -> Config:
     """The tile for a matrix of that size: large ones where they fill the device."""
     smaller = min(rows, columns)
-    return [config for least, config in CONFIGS if least <= smaller][-1]
+    return [config for least, config in configs_of(group_size) if least <= smaller][-1]
 
 
 def _in_runs(q_x: torch.Tensor, c: Config) -> TensorDescriptor:
@@ -244,5 +249,6 @@ def linear_update(
     rows, columns = q_g.shape[1], q_x.shape[1]
     with in_place(codes, t_accum, e, e_accum) as state:
         if how[2] in FUSED_GROUPS and _comes_in_runs(rows, columns, state):
-            return fused_update(k_major(q_g.t()), k_major(q_x.t()), state, how, config_for(rows, columns))
+            config = config_for(rows, columns, how[2])
+            return fused_update(k_major(q_g.t()), k_major(q_x.t()), state, how, config)
         return group_update(weight_gradient(q_g, q_x), state, how)
