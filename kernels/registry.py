@@ -5,7 +5,7 @@ without this package importing it, and so does a stranger's module: `select("the
 
 A module provides the functions of `operations.OPERATIONS` and four optional names: `ARRAYS`, what its
 arrays are ("torch" by default, "numpy", or "lists" of integers with float32 as bit patterns); `why_not()`, a
-reason why it cannot run on this machine, or None; and `why_not_auto(device)`, a reason why nobody who does
+reason why it cannot run on this machine, or None; `why_not_auto(device)`, a reason why nobody who does
 not ask for it should get it on a "cpu" or a "cuda" device, or None; and `configurations(device)`, all ways in
 which its host code may run an operation there, as {operation: {name of the way: function}}.
 """

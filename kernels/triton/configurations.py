@@ -68,7 +68,7 @@ def configurations(device: str) -> dict[str, dict[str, Way]]:
     products = {_named(config): {("gemm", "CONFIGS"): ((0, config),)} for _, config in GEMM_CONFIGS}
     updates = {_named(config): {("linear_update", "config_for"): _always(config)} for _, config in CONFIGS}
     two_steps = {("linear_update", "FUSED_GROUPS"): ()}
-    whole: Tables = {("quantise_nearest", "WHOLE_ROW"): 8192}
+    whole: Tables = {}
     # of the size that is compiled: interpreted, all rows would be of one part
     parts: Tables = {("quantise_nearest", "WHOLE_ROW"): 0, ("quantise_nearest", "PART"): 4096}
     ways: dict[str, dict[str, Tables]] = {
