@@ -48,7 +48,7 @@ def elements(operation: str, extents: Extents) -> int:
 
 
 def _shape(array: Array, extents: Extents) -> list[int]:
-    return [extent(name, extents) for name in array.shape.split()]
+    return [extent(name, extents) for name in array.axes]
 
 
 def arguments_of_size(operation: str, extents: Extents, device: str, packer: Backend) -> Arguments:
@@ -63,7 +63,7 @@ def arguments_of_size(operation: str, extents: Extents, device: str, packer: Bac
     for array in table.arrays:
         shape = _shape(array, extents)
         if array.name in ("codes", "dense"):
-            trits = between(-1, 1, [shape[0], extents[array.shape.split()[1][0]]], torch.int8)
+            trits = between(-1, 1, [shape[0], extents[array.axes[1][0]]], torch.int8)
             pack = packer.pack if array.name == "codes" else packer.pack_dense
             found[array.name] = pack(trits)
         elif array.name == "tokens":

@@ -82,7 +82,7 @@ def _of_array(operation: Operation, array: Array, legal: Arguments) -> Iterator[
             yield Refusal(label, legal | {name: tensor.to(dtype)}, TypeError, (name, array.dtype))
     yield Refusal(f"{name} a list", legal | {name: tensor.tolist()}, TypeError, (name, "list"))
     yield Refusal(f"{name} of one axis more", legal | {name: tensor[None]}, ValueError, (name,))
-    for axis, extent in enumerate(array.shape.split()):
+    for axis, extent in enumerate(array.axes):
         yield Refusal(f"{name} empty along {axis}", legal | {name: tensor.narrow(axis, 0, 0)}, ValueError)
         if _is_bound(operation, array, extent):
             # 4 more, so that what is counted in fours changes too
@@ -94,7 +94,7 @@ def _is_bound(operation: Operation, array: Array, extent: str) -> bool:
     """Whether something else in the call fixes this extent."""
     letter = extent.split("/")[0]
     others = {
-        e.split("/")[0] for other in operation.arrays if other is not array for e in other.shape.split()
+        e.split("/")[0] for other in operation.arrays if other is not array for e in other.axes
     }
     return letter in others | {EXTENT_OF[scalar] for scalar in operation.scalars if scalar in EXTENT_OF}
 
@@ -115,7 +115,7 @@ def _of_scalar(name: str, legal: Arguments) -> Iterator[Refusal]:
 
 def _too_large(operation: Operation, legal: Arguments) -> Iterator[Refusal]:
     """Extents over the bounds of ARB-STATE-005, by stride 0, so that they take no memory."""
-    if any("T" in array.shape.split() for array in operation.arrays):
+    if any("T" in array.axes for array in operation.arrays):
         arguments = legal | _expanded(operation, legal, "T", TOO_MANY_TOKENS)
         yield Refusal("T over the bound", arguments, ValueError, ("131071", TOO_MANY_TOKENS))
     if "e_span" in operation.scalars and operation.name != "embedding_update":
@@ -130,7 +130,7 @@ def _expanded(operation: Operation, legal: Arguments, letter: str, extent: int) 
     changed = {}
     for array in operation.arrays:
         tensor = legal[array.name]
-        for axis, name in enumerate(array.shape.split()):
+        for axis, name in enumerate(array.axes):
             whole, _, part = name.partition("/")
             if whole == letter:
                 divisor = legal["group_size"] if part == "g" else int(part or 1)

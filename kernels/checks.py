@@ -39,7 +39,7 @@ def check_call(operation: Operation, values: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"{operation.name}: {array.name} is on {tensor.device}, the arguments before it on {device}"
             )
-        names = array.shape.split()
+        names = array.axes
         if tensor.dim() != len(names):
             raise ValueError(
                 f"{operation.name}: {array.name} must have shape [{', '.join(names)}], "

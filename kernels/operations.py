@@ -11,6 +11,7 @@ A shape is a string of extents: a letter is bound by the first array (or integer
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,11 @@ class Array:
     shape: str
     in_place: bool = False
 
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        """The extents of the shape, one an axis."""
+        return tuple(self.shape.split())
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -33,7 +39,7 @@ class Operation:
     scalars: tuple[str, ...]
     results: tuple[Array, ...]
 
-    @property
+    @cached_property
     def arguments(self) -> tuple[str, ...]:
         """Names of all arguments in call order."""
         return (*(array.name for array in self.arrays), *self.scalars)

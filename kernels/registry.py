@@ -94,7 +94,7 @@ class Backend:
 def _bind(operation: Operation, positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = dict(zip(operation.arguments, positional, strict=False))
     values.update(named)
-    if len(values) != len(positional) + len(named) or set(values) != set(operation.arguments):
+    if len(values) != len(positional) + len(named) or values.keys() != set(operation.arguments):
         raise TypeError(
             f"{operation.name} takes ({', '.join(operation.arguments)}), "
             f"got {len(positional)} by position and {sorted(named)} by name"

@@ -96,7 +96,7 @@ class TernaryLearner:
     """ARBModel: one integer update a microbatch (ARB-RUN-008), gains on the schedule of section 8."""
 
     precision = "highest"
-    autocast = None
+    autocast: torch.dtype | None = None
 
     def __init__(self, options: Options, device: torch.device) -> None:
         self.model = ARBModel(model_config(options), backend=options.backend).to(device)
