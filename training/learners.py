@@ -42,8 +42,12 @@ class Learner(Protocol):
     precision: str  # of float32 products on CUDA, as torch.set_float32_matmul_precision has it
     autocast: torch.dtype | None  # what products are cast to, if anything
 
-    def update(self, loss: torch.Tensor, done: int, total: int) -> Updated:
-        """One update from a scalar loss; `done` of `total` updates are behind."""
+    def accumulate(self, loss: torch.Tensor) -> None:
+        """Backward of a microbatch's scalar loss; `update` takes what all calls since the last one left."""
+        ...
+
+    def update(self, loss_signal: torch.Tensor, done: int, total: int) -> Updated:
+        """One update, if the detached loss is finite; `done` of `total` updates are behind."""
         ...
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -93,7 +97,7 @@ def _compile(model: ARBModel) -> None:
 
 
 class TernaryLearner:
-    """ARBModel: one integer update a microbatch (ARB-RUN-008), gains on the schedule of section 8."""
+    """ARBModel: an integer update from all that was captured, gains on the schedule of section 8."""
 
     precision = "highest"
     autocast: torch.dtype | None = None
@@ -117,11 +121,14 @@ class TernaryLearner:
                 module.forward = torch.compiler.disable(module.forward)
             _compile(self.model)
 
-    def update(self, loss: torch.Tensor, done: int, total: int) -> Updated:
-        """Backward once, then the integer update."""
+    def accumulate(self, loss: torch.Tensor) -> None:
+        """Backward once; the modules capture."""
         loss.backward()
+
+    def update(self, loss_signal: torch.Tensor, done: int, total: int) -> Updated:
+        """The integer update."""
         report = self.model._ternary_update_memory(
-            loss_signal=loss.detach(),
+            loss_signal=loss_signal,
             gain=scheduled_gain(self._gain, done, total),
             scale_gain=scheduled_scale_gain(self._scale_gain, done, total),
         )
@@ -162,17 +169,21 @@ class FloatLearner:
             fused=device.type == "cuda",
         )
 
-    def update(self, loss: torch.Tensor, done: int, total: int) -> Updated:
-        """Backward, clip the gradient's norm at 1, one AdamW step."""
-        if not bool(torch.isfinite(loss.detach())):
-            return Updated(skipped=f"loss is not finite ({loss.item()})")
+    def accumulate(self, loss: torch.Tensor) -> None:
+        """Backward once; gradients add up."""
+        loss.backward()
+
+    def update(self, loss_signal: torch.Tensor, done: int, total: int) -> Updated:
+        """Clip the gradient's norm at 1, one AdamW step."""
+        if not bool(torch.isfinite(loss_signal)):
+            self._optimiser.zero_grad(set_to_none=True)
+            return Updated(skipped=f"loss is not finite ({loss_signal.item()})")
         share = scheduled_gain(Q16, done, total) / Q16 * min(1.0, (done + 1) / WARMUP)
         for group in self._optimiser.param_groups:
             group["lr"] = self._lr * share
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
         return Updated()
 
     def state(self) -> dict[str, torch.Tensor]:

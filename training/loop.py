@@ -84,6 +84,7 @@ class Trainer:
     def __init__(self, options: Options, corpus: Corpus, learner: Learner, device: torch.device) -> None:
         self.options, self.corpus, self.learner, self.device = options, corpus, learner, device
         self.folder = None if options.no_save else RunFolder(options.runs, options.run)
+        self._parts = options.accum if options.accumulate == "exact" else 1
         self.done = 0
         self.result = Result(learner.name, unigram=unigram_entropy(corpus.train))
         self.result.float_parameters = sum(p.numel() for p in learner.model.parameters())
@@ -164,13 +165,20 @@ class Trainer:
         return self.result
 
     def _step(self) -> None:
-        tokens, targets = self._batch()
-        if not self.options.preserve_state:
-            reset_runtime_state(self.learner.model)
-        loss = self._loss(tokens, targets, stateful=self.options.preserve_state)
-        updated = self.learner.update(loss, self.done, self.options.steps)
-        self.done += 1
-        self._window.append(loss.detach())
+        """One update from `self._parts` microbatches."""
+        losses = []
+        for _ in range(self._parts):
+            tokens, targets = self._batch()
+            if not self.options.preserve_state:
+                reset_runtime_state(self.learner.model)
+            loss = self._loss(tokens, targets, self._parts, stateful=self.options.preserve_state)
+            self.learner.accumulate(loss)
+            losses.append(loss.detach())
+            self.done += 1
+        signal = torch.stack(losses).sum()
+        updates = self.done // self._parts
+        updated = self.learner.update(signal, updates - 1, self.options.steps // self._parts)
+        self._window.append(signal)
         if updated.skipped is not None:
             self.result.skipped.append(f"step {self.done}: {updated.skipped}")
         if updated.counts is not None:
@@ -182,13 +190,21 @@ class Trainer:
         inputs, targets = draw(self.corpus.train, o.batch, o.ctx, o.seed, self.done)
         return torch.from_numpy(inputs).to(self.device), torch.from_numpy(targets).to(self.device)
 
-    def _loss(self, tokens: torch.Tensor, targets: torch.Tensor, stateful: bool = False) -> torch.Tensor:
+    def _loss(
+        self, tokens: torch.Tensor, targets: torch.Tensor, parts: int = 1, stateful: bool = False
+    ) -> torch.Tensor:
+        """The share of a microbatch in the mean loss of `parts` of them.
+
+        A sum over a count, because then a token's gradient has the same bits however many microbatches there
+        are (ARB-RUN-013).
+        """
         # global to the process, in which another learner may have a step of its own between two of ours
         torch.set_float32_matmul_precision(self.learner.precision)
         cast = self.learner.autocast
         with torch.autocast(self.device.type, dtype=cast, enabled=cast is not None):
             logits = self.learner.model(tokens, stateful=stateful)
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        total = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+        return total / (parts * targets.numel())
 
     def _due(self, interval: int) -> bool:
         """Every `interval` steps, on multiples of --accum (ARB-RUN-008), and at the end."""
@@ -206,17 +222,17 @@ class Trainer:
         if self._due(o.eval_interval):
             record["val_loss"] = self.validate()
             self.result.valid.append(record["val_loss"])
-        progress.advance(o.batch * o.ctx, record)
+        progress.advance(self._parts, o.batch * o.ctx, record)
         if record and self.folder is not None:
             self.folder.append({"step": self.done, **record, "tokens_per_s": round(progress.rate)})
         if o.save_interval and self._due(o.save_interval):
             self.save()
 
     def _take_window(self) -> dict[str, Any]:
-        """Mean loss of all microbatches since the last line, and counts a step."""
-        steps = len(self._window)
+        """Mean loss of all microbatches since the last line, and counts an update."""
+        updates = len(self._window)
         record: dict[str, Any] = {"loss": torch.stack(self._window).double().mean().item()}
-        record |= {name: total / steps for name, total in zip(COUNTS, self._sums.tolist(), strict=True)}
+        record |= {name: total / updates for name, total in zip(COUNTS, self._sums.tolist(), strict=True)}
         self._window.clear()
         self._sums = self._no_counts()
         return record

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arbitor.components import UpdateRule
-from arbitor.kernels.operations import RULES, SCALAR_RANGES
+from arbitor.kernels.operations import MAX_TOKENS, RULES, SCALAR_RANGES
 
 DEFAULTS = UpdateRule()
 Q16 = 1 << 16
@@ -26,6 +26,7 @@ class Options:
     batch: int = 16
     ctx: int = 64
     accum: int = 1
+    accumulate: str = "updates"
     max_moe_iters: int = 1
     no_save: bool = False
     log_interval: int = 10
@@ -107,10 +108,16 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
     loop = parser.add_argument_group("run")
     loop.add_argument("--run", metavar="NAME", help="results go to RUNS/NAME")
     loop.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of all runs")
-    loop.add_argument("--steps", type=int, help="microbatches, each of them an update")
+    loop.add_argument(
+        "--steps", type=int, help="microbatches, each of them an update unless --accumulate exact"
+    )
     loop.add_argument(
         "--accum", type=int, help="cadence: logs, evaluations and checkpoints fall on its multiples"
     )
+    loop.add_argument(
+        "--accumulate", choices=("updates", "exact"),
+        help="exact: one update from --accum microbatches, bit for bit that of one batch of all of them",
+    )  # fmt: skip
     loop.add_argument("--log-interval", type=int, help="steps between logged lines, 0 for none")
     loop.add_argument("--eval-interval", type=int, help="steps between validations, 0 for none")
     loop.add_argument("--eval-batches", type=int, help="batches of one validation")
@@ -172,6 +179,12 @@ def _problem(options: Options) -> str | None:
         highest = SCALAR_RANGES[name][1]
         if not 0 <= getattr(options, name) * Q16 <= highest:
             return f"--{name.replace('_', '-')} must be in 0..{highest // Q16}, got {getattr(options, name)}"
+    if options.accumulate == "exact":
+        if options.steps % options.accum:
+            return f"--accumulate exact: --steps {options.steps} is no multiple of --accum {options.accum}"
+        tokens = options.accum * options.batch * options.ctx
+        if tokens > MAX_TOKENS:
+            return f"--accumulate exact: an update is of at most {MAX_TOKENS} tokens, got {tokens}"
     if options.group_size % 4:
         return f"--group-size must be a multiple of 4, got {options.group_size}"
     if options.report is not None and options.report.is_dir():

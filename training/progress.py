@@ -40,16 +40,16 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def advance(self, tokens: int, record: Mapping[str, Any]) -> None:
-        """One step done; `record` is what was logged after it, or empty."""
-        self._done += 1
-        self._tokens += tokens
+    def advance(self, steps: int, tokens: int, record: Mapping[str, Any]) -> None:
+        """So many steps of so many tokens done; `record` is what was logged after them, or empty."""
+        self._done += steps
+        self._tokens += steps * tokens
         if record:
             now = time.monotonic()
             self.rate = self._tokens / max(now - self._since, 1e-9)
             self._since, self._tokens = now, 0
             self._bar.update(self._task, note=_note(record, self.rate))
-        self._bar.advance(self._task)
+        self._bar.advance(self._task, steps)
         if record and not self._console.is_terminal:
             self._console.print(f"{self._done}/{self._steps}  {_note(record, self.rate)}", highlight=False)
 
