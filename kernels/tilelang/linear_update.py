@@ -5,22 +5,120 @@ The CPU target, and group sizes that no tile is a multiple of, run weight_gradie
 after the other: the CPU lane proves the rules that the fused kernel uses, not the fused kernel.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import tilelang.language as T
 import torch
 
-from .codes import replaced, trit, widen
+from .codes import trit, widen
 from .gemm import BLOCK_K, BLOCK_M, BLOCK_N, MMA_THREADS, multiply_nt
 from .launch import InPlace, k_major, kernel
-from .random_bits import philox_quad, r16
+from .random_bits import r16
 from .ternary_update import ternary_update
-from .update_rules import COUNTS, VOTE, How, fire_trit, mean_bits, read_how, settle_group, tally
+from .update_rules import (
+    COUNTS,
+    fire_trit,
+    how_arguments,
+    mean_bits,
+    read_how,
+    settle_group,
+    store_fired,
+    store_settled,
+    tally,
+    vote_words,
+)
 from .weight_gradient import weight_gradient
 
 FUSED_GROUP_SIZES = (32, 64, 128, 256)
 QUADS = BLOCK_N // 4  # of a row of the tile
 PADDED = BLOCK_N + 4  # words of a row of sums: 16-byte loads down a column then meet no bank twice
+
+
+class Tile(NamedTuple):
+    """What the steps of a block share: where its tile is, what they write, and words of a thread."""
+
+    bm: Any
+    bn: Any
+    codes: Any
+    t_accum: Any
+    e: Any
+    e_accum: Any
+    sums: Any  # int32 [BLOCK_M, PADDED], shared: the gradient
+    bits: Any  # int32 [BLOCK_M, groups of the tile], shared: v of each group
+    quad: Any  # int32 [4]
+    tallies: Any  # int32 [COUNTS]
+
+
+@T.macro
+def settle_tile(tile: Any, settled: Any, byte: T.Ref, size: T.Ref, h: T.Ref, group: int, how: Any) -> None:
+    """S, h and the exponent of every group of the tile, a group a thread at a time."""
+    across = BLOCK_N // group
+    o_extent, i_extent = tile.t_accum.shape
+    quads, groups = tile.codes.shape[1], tile.e.shape[1]
+    for turn in T.serial(T.ceildiv(BLOCK_M * across, MMA_THREADS)):
+        for t in T.Parallel(MMA_THREADS):
+            line = (turn * MMA_THREADS + t) % BLOCK_M
+            place = (turn * MMA_THREADS + t) // BLOCK_M
+            o = tile.bm * BLOCK_M + line
+            column = tile.bn * across + place
+            if (o < o_extent) and (column < groups) and (place < across):
+                size = T.int64(0)
+                h = T.int64(0)
+                for k in T.serial(group // 4):
+                    for j in T.vectorized(4):
+                        tile.quad[j] = tile.sums[line, place * group + k * 4 + j]
+                    if column * (group // 4) + k < quads:
+                        byte = widen(tile.codes[o, column * (group // 4) + k])
+                        for j in T.unroll(4):
+                            g = T.Cast("int64", tile.quad[j])
+                            size = size + T.abs(g)
+                            h = h - g * T.Cast("int64", trit(byte, j))
+                count = T.min(group, i_extent - column * group)
+                mean_bits(settled, size, T.Cast("int64", count))
+                tile.bits[line, place] = settled[0]
+                n = T.Cast("int64", o) * T.Cast("int64", groups) + T.Cast("int64", column)
+                settle_group(
+                    settled, size, h, n, widen(tile.e[o, column]), widen(tile.e_accum[o, column]), 127, how
+                )
+                store_settled(tile.e, tile.e_accum, (o, column), settled)
+                tile.tallies[3] = tile.tallies[3] + settled[2]
+                tile.tallies[4] = tile.tallies[4] + settled[3]
+
+
+@T.macro
+def fire_tile(tile: Any, words: Any, fired: Any, byte: T.Ref, rule: str, group: int, how: Any) -> None:
+    """Votes and firing of every trit of the tile, a byte of codes a thread at a time."""
+    o_extent, i_extent = tile.t_accum.shape
+    for turn in T.serial(BLOCK_M * QUADS // MMA_THREADS):
+        for t in T.Parallel(MMA_THREADS):
+            line = (turn * MMA_THREADS + t) // QUADS
+            place = t % QUADS
+            o = tile.bm * BLOCK_M + line
+            i = tile.bn * BLOCK_N + place * 4
+            if (o < o_extent) and (i < i_extent):
+                if rule == "scaled":
+                    n = T.Cast("int64", o) * T.Cast("int64", i_extent) + T.Cast("int64", i)
+                    vote_words(words, n, how)
+                else:
+                    for j in T.unroll(4):
+                        words[j] = T.uint32(0)
+                for j in T.vectorized(4):
+                    tile.quad[j] = tile.sums[line, place * 4 + j]
+                byte = widen(tile.codes[o, tile.bn * QUADS + place])
+                for j in T.unroll(4):
+                    if i + j < i_extent:
+                        fire_trit(
+                            fired,
+                            rule,
+                            tile.quad[j],
+                            trit(byte, j),
+                            widen(tile.t_accum[o, i + j]),
+                            tile.bits[line, place * 4 // group],
+                            r16(words[j]),
+                            how,
+                        )
+                        store_fired(byte, j, tile.t_accum, (o, i + j), tile.tallies, fired)
+                tile.codes[o, tile.bn * QUADS + place] = T.Cast("uint8", byte)
 
 
 @kernel
@@ -29,7 +127,6 @@ def fused_kernel(cuda: bool, rule: str, group: int) -> Any:
     takes one group at a time for S, h and the exponent, then one byte of codes at a time for its votes."""
     o_extent, i_extent, t_extent = (T.dynamic(name, "int32") for name in ("o_extent", "i_extent", "t_extent"))
     quads, groups = T.dynamic("quads", "int32"), T.dynamic("groups", "int32")
-    across = BLOCK_N // group
 
     @T.prim_func
     def linear_update(
@@ -40,42 +137,15 @@ def fused_kernel(cuda: bool, rule: str, group: int) -> Any:
         e: T.Tensor((o_extent, groups), "int8"),
         e_accum: T.Tensor((o_extent, groups), "int8"),
         counts: T.Tensor((COUNTS,), "int32"),
-        e_base: T.int64,
-        e_span: T.int64,
-        group_size: T.int64,
-        gain: T.int64,
-        vote_max: T.int64,
-        accum_threshold: T.int64,
-        scale_gain: T.int64,
-        e_accum_threshold: T.int64,
-        key0: T.int64,
-        key1: T.int64,
-        stream: T.int64,
-        step: T.int64,
     ):
-        how = How(
-            e_base,
-            e_span,
-            group_size,
-            gain,
-            vote_max,
-            accum_threshold,
-            scale_gain,
-            e_accum_threshold,
-            key0,
-            key1,
-            stream,
-            step,
-        )
-        with T.Kernel(T.ceildiv(i_extent, BLOCK_N), T.ceildiv(o_extent, BLOCK_M), threads=MMA_THREADS) as (
-            bn,
-            bm,
-        ):
+        how = how_arguments()
+        across, down = T.ceildiv(i_extent, BLOCK_N), T.ceildiv(o_extent, BLOCK_M)
+        with T.Kernel(across, down, threads=MMA_THREADS) as (bn, bm):
             a_tile = T.alloc_shared((BLOCK_M, BLOCK_K), "int8")
             b_tile = T.alloc_shared((BLOCK_N, BLOCK_K), "int8")
             total = T.alloc_fragment((BLOCK_M, BLOCK_N), "int32")
             sums = T.alloc_shared((BLOCK_M, PADDED), "int32")
-            bits = T.alloc_shared((BLOCK_M, across), "int32")
+            bits = T.alloc_shared((BLOCK_M, BLOCK_N // group), "int32")
             quad = T.alloc_local((4,), "int32")
             words = T.alloc_local((4,), "uint32")
             settled = T.alloc_local((4,), "int32")
@@ -90,70 +160,9 @@ def fused_kernel(cuda: bool, rule: str, group: int) -> Any:
             T.copy(total, sums[:, :BLOCK_N])
             for c in T.unroll(COUNTS):
                 tallies[c] = 0
-
-            for turn in T.serial(T.ceildiv(BLOCK_M * across, MMA_THREADS)):
-                for t in T.Parallel(MMA_THREADS):
-                    line = (turn * MMA_THREADS + t) % BLOCK_M
-                    place = (turn * MMA_THREADS + t) // BLOCK_M
-                    o = bm * BLOCK_M + line
-                    column = bn * across + place
-                    if (o < o_extent) and (column < groups) and (place < across):
-                        size = T.int64(0)
-                        h = T.int64(0)
-                        for k in T.serial(group // 4):
-                            for j in T.vectorized(4):
-                                quad[j] = sums[line, place * group + k * 4 + j]
-                            if column * (group // 4) + k < quads:
-                                byte = widen(codes[o, column * (group // 4) + k])
-                                for j in T.unroll(4):
-                                    g = T.Cast("int64", quad[j])
-                                    size = size + T.abs(g)
-                                    h = h - g * T.Cast("int64", trit(byte, j))
-                        count = T.min(group, i_extent - column * group)
-                        mean_bits(settled, size, T.Cast("int64", count))
-                        bits[line, place] = settled[0]
-                        n = T.Cast("int64", o) * T.Cast("int64", groups) + T.Cast("int64", column)
-                        settle_group(
-                            settled, size, h, n, widen(e[o, column]), widen(e_accum[o, column]), 127, how
-                        )
-                        e[o, column] = T.Cast("int8", settled[0])
-                        e_accum[o, column] = T.Cast("int8", settled[1])
-                        tallies[3] = tallies[3] + settled[2]
-                        tallies[4] = tallies[4] + settled[3]
-
-            for turn in T.serial(BLOCK_M * QUADS // MMA_THREADS):
-                for t in T.Parallel(MMA_THREADS):
-                    line = (turn * MMA_THREADS + t) // QUADS
-                    place = t % QUADS
-                    o = bm * BLOCK_M + line
-                    i = bn * BLOCK_N + place * 4
-                    if (o < o_extent) and (i < i_extent):
-                        if rule == "scaled":
-                            n = T.Cast("int64", o) * T.Cast("int64", i_extent) + T.Cast("int64", i)
-                            philox_quad(words, n, key0, key1, step, stream + T.int64(VOTE))
-                        else:
-                            for j in T.unroll(4):
-                                words[j] = T.uint32(0)
-                        for j in T.vectorized(4):
-                            quad[j] = sums[line, place * 4 + j]
-                        byte = widen(codes[o, bn * QUADS + place])
-                        for j in T.unroll(4):
-                            if i + j < i_extent:
-                                fire_trit(
-                                    fired,
-                                    rule,
-                                    quad[j],
-                                    trit(byte, j),
-                                    widen(t_accum[o, i + j]),
-                                    bits[line, place * 4 // group],
-                                    r16(words[j]),
-                                    how,
-                                )
-                                byte = replaced(byte, j, fired[0])
-                                t_accum[o, i + j] = T.Cast("int8", fired[1])
-                                for c in T.unroll(3):
-                                    tallies[c] = tallies[c] + fired[2 + c]
-                        codes[o, bn * QUADS + place] = T.Cast("uint8", byte)
+            tile = Tile(bm, bn, codes, t_accum, e, e_accum, sums, bits, quad, tallies)
+            settle_tile(tile, settled, byte, size, h, group, how)
+            fire_tile(tile, words, fired, byte, rule, group, how)
             for c in T.unroll(COUNTS):
                 tally(cuda, counts, c, tallies[c])
 

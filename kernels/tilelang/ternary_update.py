@@ -10,19 +10,22 @@ from typing import Any
 import tilelang.language as T
 import torch
 
-from .codes import replaced, trit, widen
+from .codes import trit, widen
 from .launch import THREADS, InPlace, dense, kernel
-from .random_bits import philox_quad, r16
+from .random_bits import r16
 from .update_rules import (
     COUNTS,
-    VOTE,
-    How,
+    FIRED,
     fire_trit,
+    how_arguments,
     keep_untouched,
     mean_bits,
     read_how,
     settle_group,
+    store_fired,
+    store_settled,
     tally,
+    vote_words,
 )
 
 
@@ -42,33 +45,8 @@ def settling_kernel(cuda: bool, table: bool) -> Any:
         touched: T.Tensor((rows,), "int8"),
         bits: T.Tensor((rows, groups), "int8"),
         counts: T.Tensor((COUNTS,), "int32"),
-        e_base: T.int64,
-        e_span: T.int64,
-        group_size: T.int64,
-        gain: T.int64,
-        vote_max: T.int64,
-        accum_threshold: T.int64,
-        scale_gain: T.int64,
-        e_accum_threshold: T.int64,
-        key0: T.int64,
-        key1: T.int64,
-        stream: T.int64,
-        step: T.int64,
     ):
-        how = How(
-            e_base,
-            e_span,
-            group_size,
-            gain,
-            vote_max,
-            accum_threshold,
-            scale_gain,
-            e_accum_threshold,
-            key0,
-            key1,
-            stream,
-            step,
-        )
+        how = how_arguments()
         with T.Kernel(T.ceildiv(rows * groups, THREADS), threads=THREADS) as block:
             for t in T.Parallel(THREADS):
                 item = T.Cast("int64", block) * THREADS + t
@@ -82,9 +60,9 @@ def settling_kernel(cuda: bool, table: bool) -> Any:
                 if item < rows * groups:
                     total = T.int64(0)
                     h = T.int64(0)
-                    count = T.min(group_size, columns - group * group_size)
+                    count = T.min(how.group_size, columns - group * how.group_size)
                     for j in T.serial(count):
-                        i = group * group_size + j
+                        i = group * how.group_size + j
                         g = T.Cast("int64", gradient[o, i])
                         total = total + T.abs(g)
                         h = h - g * T.Cast("int64", trit(widen(codes[o, i // 4]), T.Cast("int32", i % 4)))
@@ -95,8 +73,7 @@ def settling_kernel(cuda: bool, table: bool) -> Any:
                     settle_group(settled, total, h, item, old_e, old_accum, limit, how)
                     if table:
                         keep_untouched(settled, 4, touched[o], old_e, old_accum)
-                    e[o, group] = T.Cast("int8", settled[0])
-                    e_accum[o, group] = T.Cast(accumulator, settled[1])
+                    store_settled(e, e_accum, (o, group), settled)
                 tally(cuda, counts, 3, settled[2])
                 tally(cuda, counts, 4, settled[3])
 
@@ -116,41 +93,16 @@ def firing_kernel(cuda: bool, rule: str, table: bool) -> Any:
         touched: T.Tensor((rows,), "int8"),
         bits: T.Tensor((rows, groups), "int8"),
         counts: T.Tensor((COUNTS,), "int32"),
-        e_base: T.int64,
-        e_span: T.int64,
-        group_size: T.int64,
-        gain: T.int64,
-        vote_max: T.int64,
-        accum_threshold: T.int64,
-        scale_gain: T.int64,
-        e_accum_threshold: T.int64,
-        key0: T.int64,
-        key1: T.int64,
-        stream: T.int64,
-        step: T.int64,
     ):
-        how = How(
-            e_base,
-            e_span,
-            group_size,
-            gain,
-            vote_max,
-            accum_threshold,
-            scale_gain,
-            e_accum_threshold,
-            key0,
-            key1,
-            stream,
-            step,
-        )
+        how = how_arguments()
         with T.Kernel(T.ceildiv(rows * quads, THREADS), threads=THREADS) as block:
             for t in T.Parallel(THREADS):
                 item = T.Cast("int64", block) * THREADS + t
                 words = T.alloc_local((4,), "uint32")
                 fired = T.alloc_local((5,), "int32")
-                sums = T.alloc_local((3,), "int32")
+                sums = T.alloc_local((FIRED,), "int32")
                 byte = T.alloc_var("int32", init=0)
-                for j in T.unroll(3):
+                for j in T.unroll(FIRED):
                     sums[j] = 0
                 o = item // quads
                 i = item % quads * 4
@@ -158,8 +110,8 @@ def firing_kernel(cuda: bool, rule: str, table: bool) -> Any:
                     for j in T.unroll(4):
                         words[j] = T.uint32(0)
                     if rule == "scaled":
-                        philox_quad(words, o * columns + i, key0, key1, step, stream + T.int64(VOTE))
-                    v = widen(bits[o, i // group_size])
+                        vote_words(words, o * columns + i, how)
+                    v = widen(bits[o, i // how.group_size])
                     byte = widen(codes[o, item % quads])
                     for j in T.unroll(4):
                         if i + j < columns:
@@ -170,12 +122,9 @@ def firing_kernel(cuda: bool, rule: str, table: bool) -> Any:
                             )
                             if table:
                                 keep_untouched(fired, 5, touched[o], before, old_accum)
-                            byte = replaced(byte, j, fired[0])
-                            t_accum[o, i + j] = T.Cast("int8", fired[1])
-                            for c in T.unroll(3):
-                                sums[c] = sums[c] + fired[2 + c]
+                            store_fired(byte, j, t_accum, (o, i + j), sums, fired)
                     codes[o, item % quads] = T.Cast("uint8", byte)
-                for c in T.unroll(3):
+                for c in T.unroll(FIRED):
                     tally(cuda, counts, c, sums[c])
 
     return fire_trits

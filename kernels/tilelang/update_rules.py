@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 import tilelang.language as T
 
+from .codes import replaced
 from .launch import split
-from .random_bits import philox_block, r16
+from .random_bits import philox_block, philox_quad, r16
 
 VOTE, SCALE_VOTE = 3, 4  # purposes
 COUNTS = 5  # votes, fires, trits changed, scale votes, exponents changed
+FIRED = 3  # of them from firing; the others from settling
 
 
 class How(NamedTuple):
@@ -27,6 +29,14 @@ class How(NamedTuple):
     key1: Any
     stream: Any
     step: Any
+
+
+def how_arguments() -> How:
+    """The integers as a kernel's last arguments: for the first line of its body.
+
+    T.arg is what TileLang itself calls for each parameter of a signature.
+    """
+    return How._make(T.arg(name, T.int64()) for name in How._fields)
 
 
 def read_how(*how: Any) -> tuple[str, How]:
@@ -114,6 +124,12 @@ def settle_group(
 
 
 @T.macro
+def vote_words(words: Any, n: Any, how: Any) -> None:
+    """words uint32 [4] that weights n .. n + 3 round their votes with."""
+    philox_quad(words, n, how.key0, how.key1, how.step, how.stream + T.int64(VOTE))
+
+
+@T.macro
 def fire_trit(fired: Any, rule: str, g: Any, trit: Any, t_accum: Any, v: Any, draw: Any, how: Any) -> None:
     """fired int32 [5] = trit, t_accum, and whether it voted, fired, moved (ARB-FIRE-001, -002). All int32
     but how."""
@@ -138,6 +154,22 @@ def keep_untouched(changed: Any, size: int, touched: Any, old: Any, old_accum: A
     changed[1] = T.if_then_else(touched != 0, changed[1], old_accum)
     for j in T.unroll(size - 2):
         changed[2 + j] = T.if_then_else(touched != 0, changed[2 + j], 0)
+
+
+@T.macro
+def store_settled(e: Any, e_accum: Any, where: Any, settled: Any) -> None:
+    """Write what `settle_group` gave; `where` is the row and the group."""
+    e[where] = T.Cast(e.dtype, settled[0])
+    e_accum[where] = T.Cast(e_accum.dtype, settled[1])
+
+
+@T.macro
+def store_fired(byte: T.Ref, j: Any, t_accum: Any, where: Any, tallies: Any, fired: Any) -> None:
+    """Write what `fire_trit` gave for trit j of a byte, and count it; `where` is the row and the column."""
+    byte = replaced(byte, j, fired[0])
+    t_accum[where] = T.Cast("int8", fired[1])
+    for c in T.unroll(FIRED):
+        tallies[c] = tallies[c] + fired[2 + c]
 
 
 @T.macro
