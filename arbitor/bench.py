@@ -12,7 +12,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,40 +50,64 @@ class Row:
 
 
 def interleave(ways: dict[str, Call], rounds: int, device: str) -> dict[str, list[float]]:
-    """Milliseconds of each way, one call a round in turn, after two calls each that do not count."""
-    timed = _cuda_timer() if device == "cuda" else _cpu_timer
+    """Milliseconds of each way, one call a round in turn, after three calls each that do not count."""
+    timer = CudaTimer() if device == "cuda" else CpuTimer()
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for call in ways.values():
-        for _ in range(2):
-            call()
+    lead = {name: timer.lead(call) for name, call in ways.items()}
     for _ in range(rounds):
         for name, call in ways.items():
-            times[name].append(timed(call))
+            times[name].append(timer.time(call, lead[name]))
     return times
 
 
-def _cpu_timer(call: Call) -> float:
-    started = time.perf_counter()
-    call()
-    return (time.perf_counter() - started) * 1e3
+class CpuTimer:
+    """Wall clock of one call."""
 
+    def lead(self, call: Call) -> float:
+        """Warm up; nothing has to run ahead."""
+        for _ in range(3):
+            call()
+        return 0.0
 
-def _cuda_timer() -> Callable[[Call], float]:
-    flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-
-    def timed(call: Call) -> float:
-        flush.zero_()
-        # the device is kept busy while the host prepares the call, so that launches do not count
-        torch.cuda._sleep(200_000)
-        begin.record()
+    def time(self, call: Call, lead: float) -> float:
+        """Milliseconds of one call."""
+        started = time.perf_counter()
         call()
-        end.record()
-        end.synchronize()
-        milliseconds: float = begin.elapsed_time(end)
-        return milliseconds
+        return (time.perf_counter() - started) * 1e3
 
-    return timed
+
+class CudaTimer:
+    """Device time of one call with a cold L2 cache.
+
+    The device sleeps while the host prepares the call, so that what is timed is the kernels and the gaps
+    between them, not Python.
+    """
+
+    CYCLES = 4e9  # a second of sleep at twice the highest clock
+
+    def __init__(self) -> None:
+        self._flush = torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")
+        self._begin, self._end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def lead(self, call: Call) -> float:
+        """Seconds that the host needs to launch a warm call."""
+        for _ in range(2):
+            call()
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        call()
+        return time.perf_counter() - started
+
+    def time(self, call: Call, lead: float) -> float:
+        """Milliseconds of one call."""
+        self._flush.zero_()
+        torch.cuda._sleep(200_000 + int(lead * self.CYCLES))
+        self._begin.record()
+        call()
+        self._end.record()
+        self._end.synchronize()
+        milliseconds: float = self._begin.elapsed_time(self._end)
+        return milliseconds
 
 
 def same_bits(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:

@@ -67,10 +67,10 @@ def test_no_such_case(tmp_path: Path) -> None:
 
 
 def test_rounds_are_interleaved() -> None:
-    """Every way once a round, in turn, after two calls that do not count."""
+    """Every way once a round, in turn, after three calls that do not count."""
     calls: list[str] = []
     times = interleave({name: lambda n=name: calls.append(n) for name in "ab"}, 3, "cpu")  # type: ignore[misc]
-    assert "".join(calls) == "aabb" + "ab" * 3
+    assert "".join(calls) == "aaabbb" + "ab" * 3
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
 
 
