@@ -190,3 +190,17 @@ def test_gains_follow_the_schedule(runs: Runs, updates: list[dict[str, Any]], tr
     share = [1.0] * 7 + [0.75, 0.5, 0.25]
     assert [call["gain"] for call in updates] == [int(98_304 * part) for part in share]
     assert [call["scale_gain"] for call in updates] == [16_384 * max(6 - n, 0) // 6 for n in range(10)]
+
+
+@pytest.mark.clause("ARB-STATE-001", "ARB-STATE-007", "ARB-MODEL-001")
+@pytest.mark.parametrize("trainer", trainers())
+def test_bfloat16_is_the_float_works_alone(runs: Runs, updates: list[dict[str, Any]], trainer: str) -> None:
+    """Another dtype of the float products is another run, with the same integers as state."""
+    digests = []
+    for dtype in ("bfloat16", "bfloat16", "float32"):
+        assert runs(trainer, "--no-save", "--steps", "6", "--accum-threshold", "2", "--dtype", dtype) == 0
+        model = updates[-1]["model"]
+        assert not list(model.parameters())
+        assert not any(tensor.is_floating_point() for tensor in model.state_dict().values())
+        digests.append(loop.state_hash(model.state_dict()))
+    assert digests[0] == digests[1] != digests[2]

@@ -98,7 +98,7 @@ def step(options: Options, rounds: int, steps: int) -> None:
         variants[name] = lambda step=trainer._step: [step() for _ in range(steps)]  # type: ignore[misc]
     title = (
         f"{steps} training steps, d {options.d_model}, {options.layers} layers, "
-        f"{options.batch} x {options.ctx} tokens, twins in {options.baseline_dtype}"
+        f"{options.batch} x {options.ctx} tokens, float products in {options.dtype}"
     )
     show(title, interleave(variants, rounds, device.type == "cuda"), "ste")
 
@@ -111,7 +111,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1, help="training steps that are timed together")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--backend", help="of the ternary model")
-    parser.add_argument("--baseline-dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     for name, value in (("d-model", 256), ("layers", 4), ("heads", 4), ("batch", 16), ("ctx", 64)):
         parser.add_argument(f"--{name}", type=int, default=value)
     given = vars(parser.parse_args())

@@ -78,6 +78,11 @@ def model_config(options: Options) -> ARBConfig:
     )
 
 
+def autocast_dtype(options: Options) -> torch.dtype | None:
+    """What float products are cast to; None leaves them in float32."""
+    return torch.bfloat16 if options.dtype == "bfloat16" else None
+
+
 def make_learner(options: Options, device: torch.device) -> Learner:
     """The learner that the flags ask for, on `device`."""
     if options.baseline:
@@ -100,10 +105,11 @@ class TernaryLearner:
     """ARBModel: an integer update from all that was captured, gains on the schedule of section 8."""
 
     precision = "highest"
-    autocast: torch.dtype | None = None
+    autocast: torch.dtype | None
 
     def __init__(self, options: Options, device: torch.device) -> None:
         self.model = ARBModel(model_config(options), backend=options.backend).to(device)
+        self.autocast = autocast_dtype(options)
         self.name = "frozen control" if options.control else f"ternary, {options.vote_rule} votes"
         self._gain, self._scale_gain = round(options.gain * Q16), round(options.scale_gain * Q16)
         configure_ternary_training(
@@ -159,7 +165,7 @@ class FloatLearner:
         if _compiles(device):
             _compile(self.model)
         self.name = f"{options.baseline} + AdamW"
-        self.autocast = torch.bfloat16 if options.baseline_dtype == "bfloat16" else None
+        self.autocast = autocast_dtype(options)
         self._lr = options.lr
         self._optimiser = torch.optim.AdamW(
             self.model.parameters(),

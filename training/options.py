@@ -50,7 +50,7 @@ class Options:
     scale_gain: float = DEFAULTS.scale_gain / Q16
     control: str | None = None
     baseline: str | None = None
-    baseline_dtype: str = "float32"
+    dtype: str = "float32"
     lr: float = 4e-3
     weight_decay: float = 0.0
     device: str = "auto"
@@ -158,8 +158,9 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
         "--baseline", choices=("ste", "float"), help="a twin: BitNet b1.58 or float32, with AdamW"
     )
     model.add_argument(
-        "--baseline-dtype", choices=("float32", "bfloat16"), help="what a twin multiplies in (autocast)"
-    )
+        "--dtype", choices=("float32", "bfloat16"),
+        help="of the float products: attention, and the projections of a baseline",
+    )  # fmt: skip
     model.add_argument("--lr", type=float, help="peak learning rate of a baseline")
     model.add_argument("--weight-decay", type=float, help="of a baseline")
 
