@@ -57,16 +57,17 @@ class CausalAttention(nn.Module):
         self._cache = None
 
     def forward(
-        self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], stateful: bool
+        self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], stateful: bool, causal: bool = True
     ) -> torch.Tensor:
-        """x float32 [B, T, d] -> [B, T, d]; `stateful` continues from the cache and extends it."""
+        """x float32 [B, T, d] -> [B, T, d]; `stateful` continues from the cache and extends it; without
+        `causal` every position sees all."""
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1)
         )
         q, k = rotate(rms_norm(q), angles), rotate(rms_norm(k), angles)
         if stateful:
             k, v = self._extend(k, v)
-        y = attend(q, k, v, self.window)
+        y = attend(q, k, v, self.window) if causal else attend_all(q, k, v)
         projected: torch.Tensor = self.out(rms_norm(y.transpose(1, 2).flatten(2)))
         return projected
 
@@ -85,19 +86,28 @@ class CausalAttention(nn.Module):
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int | None) -> torch.Tensor:
-    """Softmax attention, q [B, H, T, D] over k, v [B, H, S, D] whose last T positions are the queries' own.
-
-    Without a graph it is computed in float64 and rounded once, so that the answer for a token does not depend
-    on how many others are computed with it (ARB-MODEL-002).
-    """
-    dtype = q.dtype
-    if not q.requires_grad:
-        q, k, v = q.double(), k.double(), v.double()
-    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    """Softmax attention, q [B, H, T, D] over k, v [B, H, S, D]; the last T positions of those are q's own."""
     last = torch.arange(k.shape[2] - q.shape[2], k.shape[2], device=q.device).unsqueeze(1)
     key = torch.arange(k.shape[2], device=q.device)
     hidden = key > last
     if window is not None:
         hidden |= key <= last - window
+    return _softmax_attention(q, k, v, hidden)
+
+
+def attend_all(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Attention of every position to all, [B, H, T, D] each."""
+    return _softmax_attention(q, k, v, torch.zeros(1, 1, dtype=torch.bool, device=q.device))
+
+
+def _softmax_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, hidden: torch.Tensor
+) -> torch.Tensor:
+    """Without a graph it is computed in float64 and rounded once, so that the answer for a token does not
+    depend on how many others are computed with it (ARB-MODEL-002)."""
+    dtype = q.dtype
+    if not q.requires_grad:
+        q, k, v = q.double(), k.double(), v.double()
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     y: torch.Tensor = scores.masked_fill(hidden, float("-inf")).softmax(-1) @ v
     return y.to(dtype)

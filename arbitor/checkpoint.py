@@ -42,12 +42,14 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """``tensors`` on the CPU (codes four trits a byte), JSON ``config``, ``step``, and the state hash."""
+    """``tensors`` on the CPU (codes four trits a byte), JSON ``config``, ``step``, the state hash, and the
+    format of the codes in the file."""
 
     tensors: dict[str, torch.Tensor]
     config: dict[str, Any]
     step: int
     digest: str
+    fmt: str = "2bit"
 
 
 def state_hash(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -173,7 +175,7 @@ def _parse(data: bytes) -> Checkpoint:
     digest = state_hash(tensors)
     if digest != metadata["digest"]:
         raise CheckpointError(f"altered: the tensors hash to {digest}, the file says {metadata['digest']}")
-    return Checkpoint(tensors, config, step, digest)
+    return Checkpoint(tensors, config, step, digest, fmt)
 
 
 def _read_metadata(data: bytes) -> dict[str, str]:

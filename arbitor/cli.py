@@ -1,4 +1,4 @@
-"""The command `arbitor`: what works on this machine, and whether a backend keeps the specification.
+"""The command `arbitor`: what works here, whether a backend keeps the specification, what a model learned.
 
 Nothing heavy is imported before a command is chosen, so that `--version` and `--help` are instant.
 """
@@ -28,9 +28,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         size = options.size or ("full" if options.device == "cuda" else "tiny")
         backends = options.backend or ["torch"]
         return bench(backends, options.device, size, options.rounds, options.only, options.out)
+    if options.command == "sample":
+        return _sample(options)
+    if options.command == "inspect":
+        from .inspect_file import inspect_file
+
+        return inspect_file(options.file, options.picture)
     from .verify import verify
 
     return verify(options.backend, options.device, options.report, passed_on)
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from .sample import Sampling, sample
+    from .verify import refuse
+
+    try:
+        how = Sampling(options.bytes, options.temperature, options.top_k, options.seed)
+    except ValueError as error:
+        return refuse(str(error))
+    where = (options.backend, options.device, options.threads)
+    return sample(options.checkpoint, options.prompt, how, *where)
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
@@ -72,4 +90,43 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="default: reports/bench.json",
     )
+    _add_sample(commands)
+    inspect = commands.add_parser("inspect", help="what is in a checkpoint: state, trits, exponents, votes")
+    inspect.add_argument("file", type=Path, metavar="FILE", help="a checkpoint of ours")
+    inspect.add_argument("--picture", type=Path, metavar="FILE.png", help="draw it too; default: no picture")
     return parser
+
+
+def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    sample = commands.add_parser(
+        "sample",
+        help="let a trained model write text",
+        description="Write to stdout what follows the prompt, which is not repeated, and a newline.",
+    )
+    sample.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="of a ternary run")
+    sample.add_argument(
+        "--prompt", default="", metavar="TEXT", help="what the text follows (default: one newline)"
+    )
+    sample.add_argument("--bytes", type=int, default=256, metavar="N", help="how many (default: 256)")
+    sample.add_argument(
+        "--temperature", type=float, default=0.8, metavar="X", help="0 takes the likeliest (default: 0.8)"
+    )
+    sample.add_argument(
+        "--top-k", type=int, default=256, metavar="K", help="choose among the likeliest K (default: all 256)"
+    )
+    sample.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="the same one gives the same text (default: 0)"
+    )
+    sample.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="name, or module path with a dot (default: ARB_TERNARY_BACKEND, or auto)",
+    )
+    sample.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    sample.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="CPU threads of torch; for one byte at a time 1 is often fastest (default: 1)",
+    )

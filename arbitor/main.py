@@ -1,4 +1,4 @@
-"""ARBModel: a byte-level transformer whose every weight is a trit. Text path.
+"""ARBModel: a transformer over bytes, images and sound whose every weight is a trit.
 
 Pre-norm blocks of causal attention and a relu-squared MLP, a norm without parameters before every projection,
 rotary positions, a KV cache and a sliding window as runtime state. No trainable float parameter, no float in
@@ -8,7 +8,7 @@ the state (ARB-MODEL-001); `_ternary_update_memory` is its optimiser step.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from torch import nn
 
 from .attention import CausalAttention, rotary_angles
 from .components import rms_norm
+from .modalities import CLASS_TOKEN, FIRST_LABEL, MU, ImageShape, frames
+from .moe import MixtureOfExperts, mlp
 from .parts import Parts, TernaryParts
 from .runtime import reset_runtime_state
 from .update import Components, UpdateReport, ternary_modules, update_memory
@@ -26,7 +28,8 @@ VOCABULARY = 288  # 256 bytes and 32 specials
 @dataclass(frozen=True)
 class ARBConfig:
     """Shape of a model. `window`: positions that attention sees, None for all; `seed`: of all its random
-    bits."""
+    bits; `experts`: 0 for a plain MLP; `frame`: samples of a frame of sound; `times`: steps of a diffusion.
+    """
 
     d_model: int = 128
     layers: int = 2
@@ -36,6 +39,12 @@ class ARBConfig:
     group_size: int = 128
     e_span: int = 4
     seed: int = 0
+    experts: int = 0
+    top_k: int = 2
+    max_moe_iters: int = 1
+    image: ImageShape = field(default_factory=ImageShape)
+    frame: int = 16
+    times: int = 64
 
     def __post_init__(self) -> None:
         if self.d_model % (2 * self.heads):
@@ -45,46 +54,83 @@ class ARBConfig:
             )
         if self.window is not None and self.window < 1:
             raise ValueError(f"window must be at least 1, got {self.window}")
+        for name in ("max_moe_iters", "frame", "times"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.experts < 0 or (self.experts and not 1 <= self.top_k <= self.experts):
+            raise ValueError(f"top_k must be in 1..experts, got {self.top_k} of {self.experts} experts")
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a norm and added to the residual stream."""
+    """Attention and an MLP, or experts, each behind a norm and added to the residual stream."""
 
     def __init__(self, config: ARBConfig, parts: Parts) -> None:
         super().__init__()
         hidden = config.mlp_ratio * config.d_model
         self.attention = CausalAttention(config.d_model, config.heads, config.window, parts)
-        self.up = parts.linear(config.d_model, hidden)
-        self.down = parts.linear(hidden, config.d_model)
+        if config.experts:
+            shape = (config.experts, config.top_k, config.max_moe_iters)
+            self.moe = MixtureOfExperts(config.d_model, hidden, *shape, parts)
+        else:
+            self.up, self.down = parts.linear(config.d_model, hidden), parts.linear(hidden, config.d_model)
 
     def forward(
-        self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], stateful: bool
+        self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], stateful: bool, causal: bool = True
     ) -> torch.Tensor:
         """x float32 [B, T, d] -> [B, T, d]."""
-        x = x + self.attention(rms_norm(x), angles, stateful)
-        hidden = self.up(rms_norm(x)).relu().square()
-        y: torch.Tensor = x + self.down(rms_norm(hidden))
+        x = x + self.attention(rms_norm(x), angles, stateful, causal)
+        y: torch.Tensor = self.moe(x) if hasattr(self, "moe") else x + mlp(rms_norm(x), self.up, self.down)
         return y
 
 
 class ARBModel(nn.Module):
-    """Byte-level ternary transformer: tokens int64 [B, T] -> logits float32 [B, T, 288].
+    """Ternary transformer: `forward` takes tokens int64 [B, T] to logits float32 [B, T, 288].
 
     `parts` makes the projections and tables; the default makes ternary ones, the trainers' twins pass their
-    own.
+    own. `vision`, `audio` and `denoise` are there if their flag was given (ARB-MODEL-004).
     """
 
+    FLAGS = ("enable_vision", "enable_audio", "enable_diffusion")
+
     def __init__(
-        self, config: ARBConfig | None = None, *, backend: str | None = None, parts: Parts | None = None
+        self,
+        config: ARBConfig | None = None,
+        *,
+        backend: str | None = None,
+        parts: Parts | None = None,
+        **flags: bool,
     ) -> None:
         super().__init__()
+        self._check_flags(flags)
         self.config = config = config or ARBConfig()
         parts = parts or TernaryParts(config.seed, config.group_size, config.e_span, backend)
-        self.embedding = parts.embedding(VOCABULARY, config.d_model)
+        d, image = config.d_model, config.image
+        self.embedding = parts.embedding(VOCABULARY, d)
         self.blocks = nn.ModuleList(Block(config, parts) for _ in range(config.layers))
-        self.head = parts.linear(config.d_model, VOCABULARY)
+        self.head = parts.linear(d, VOCABULARY)
+        if flags.get("enable_vision"):
+            self.patches_in, self.class_head = parts.linear(image.width, d), parts.linear(d, image.classes)
+            self.next_patch = parts.linear(d, image.width)
+        if flags.get("enable_audio"):
+            self.frames_in, self.codes_head = (
+                parts.linear(config.frame, d),
+                parts.linear(d, config.frame * (MU + 1)),
+            )
+        if flags.get("enable_diffusion"):
+            self.noised_in, self.clean_head = parts.linear(image.width, d), parts.linear(d, image.width)
+            self.time_table = parts.embedding(config.times, d)
         self._position = 0
         ternary_modules(self)  # names the modules for messages
+
+    def _check_flags(self, flags: Mapping[str, bool]) -> None:
+        for name in flags:
+            if name not in self.FLAGS:
+                meant = "; images are enable_vision" if name == "enable_image" else ""
+                raise TypeError(f"ARBModel has no flag {name!r}{meant}; it has {', '.join(self.FLAGS)}")
+
+    def _require(self, part: str, flag: str) -> None:
+        if not hasattr(self, part):
+            raise ValueError(f"this model was made without {flag}=True")
 
     def forward(self, tokens: torch.Tensor, *, stateful: bool = False) -> torch.Tensor:
         """tokens int64 [B, T] -> logits float32 [B, T, 288].
@@ -92,15 +138,70 @@ class ARBModel(nn.Module):
         `stateful` continues after the tokens of earlier stateful calls (KV cache, window) until
         `reset_runtime_state`. Gradients stay inside one call.
         """
-        start = self._position if stateful else 0
-        angles = self._angles(start, tokens.shape[1], tokens.device)
-        x = rms_norm(self.embedding(tokens))
-        for block in self.blocks:
-            x = block(x, angles, stateful)
-        if stateful:
-            self._position += tokens.shape[1]
-        logits: torch.Tensor = self.head(rms_norm(x))
+        hidden = self._trunk(rms_norm(self.embedding(tokens)), stateful)
+        logits: torch.Tensor = self.head(hidden)
         return logits
+
+    def vision(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """images float32 [B, C, S, S] -> class logits [B, classes], next patches [B, count - 1, width]."""
+        self._require("patches_in", "enable_vision")
+        patches = self.patches_in(self.config.image.patches(images))
+        query = self._rows(torch.full((len(patches), 1), CLASS_TOKEN, device=patches.device))
+        hidden = self._trunk(torch.cat([patches, query], dim=1))
+        classes: torch.Tensor = self.class_head(hidden[:, -1])
+        patches_after: torch.Tensor = self.next_patch(hidden[:, :-2])
+        return classes, patches_after
+
+    def audio(self, waveform: torch.Tensor) -> torch.Tensor:
+        """waveform float32 [B, S] in -1..1 -> logits [B, F, frame, 256] of the codes of the next frame."""
+        self._require("frames_in", "enable_audio")
+        hidden = self._trunk(self.frames_in(frames(waveform, self.config.frame)))
+        logits: torch.Tensor = self.codes_head(hidden)
+        return logits.unflatten(-1, (self.config.frame, MU + 1))
+
+    def denoise(
+        self, noised: torch.Tensor, times: torch.Tensor, labels: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """noised float32 [B, C, S, S], times int64 [B], labels int64 [B] or none -> clean images."""
+        self._require("noised_in", "enable_diffusion")
+        shape = self.config.image
+        patches = self.noised_in(shape.patches(noised))
+        tokens = torch.full_like(times, CLASS_TOKEN) if labels is None else FIRST_LABEL + labels
+        ahead = torch.stack([rms_norm(self.time_table(times)), self._rows(tokens)], dim=1)
+        hidden = self._trunk(torch.cat([ahead, patches], dim=1), causal=False)
+        return shape.images(self.clean_head(hidden[:, 2:]))
+
+    def _rows(self, tokens: torch.Tensor) -> torch.Tensor:
+        return rms_norm(self.embedding(tokens))
+
+    def _trunk(self, x: torch.Tensor, stateful: bool = False, causal: bool = True) -> torch.Tensor:
+        """x float32 [B, T, d] through all blocks, normalised for a head."""
+        start = self._position if stateful else 0
+        angles = self._angles(start, x.shape[1], x.device)
+        for block in self.blocks:
+            x = block(x, angles, stateful, causal)
+        if stateful:
+            self._position += x.shape[1]
+        return rms_norm(x)
+
+    def auxiliary_loss(self) -> torch.Tensor | None:
+        """Mean balance loss of the experts since it was last taken, or None without any (ARB-MOE-004)."""
+        taken = [module.take_balance() for module in self._experts()]
+        found = [loss for loss in taken if loss is not None]
+        return torch.stack(found).mean() if found else None
+
+    def take_moe_statistics(self) -> dict[str, float]:
+        """Over all blocks since it was last taken: mean passes a token, and the largest share of an expert in
+        its block's choices; empty without any. Forgets them."""
+        found = [module.take_statistics() for module in self._experts()]
+        counted = [(usage, passes) for usage, passes in found if usage is not None]
+        if not counted:
+            return {}
+        largest = max(float(usage.max() / usage.sum()) for usage, _ in counted)
+        return {"iterations": sum(passes for _, passes in counted) / len(counted), "busiest expert": largest}
+
+    def _experts(self) -> list[MixtureOfExperts]:
+        return [module for module in self.modules() if isinstance(module, MixtureOfExperts)]
 
     def _angles(self, start: int, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         return rotary_angles(start, count, self.config.d_model // self.config.heads, device)

@@ -43,9 +43,9 @@ def verify(name: str, device: str, path: Path | None, arguments: Sequence[str]) 
         suite = find_suite()
         import pytest
     except (ValueError, RuntimeError) as error:
-        return _refuse(str(error))
+        return refuse(str(error))
     except ModuleNotFoundError as error:
-        return _refuse(f"no module named {error.name!r}: the suite needs pip install 'arbitor[test]'")
+        return refuse(f"no module named {error.name!r}: the suite needs pip install 'arbitor[test]'")
     started, begin = datetime.now(UTC), time.monotonic()
     if path is None:
         path = Path("reports", f"verify-{name}-{started:%Y-%m-%dT%H-%M-%SZ}.json")
@@ -173,6 +173,7 @@ def _reason(where: Any) -> str:
     return str(where[2]).removeprefix("Skipped: ") if isinstance(where, tuple) else str(where)
 
 
-def _refuse(sentence: str) -> int:
+def refuse(sentence: str) -> int:
+    """Say on stderr why a command does nothing; gives its exit status."""
     print(f"error: {sentence}", file=sys.stderr)
     return USAGE_ERROR

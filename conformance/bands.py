@@ -157,8 +157,8 @@ def _against_band(run: Run, value: float, band: Band, report: Report) -> list[st
         elsewhere = f" (of {band.corpus}, this is {corpus})" if corpus != band.corpus else ""
         where = f"{band.low:.4f} .. {band.high:.4f}{elsewhere}"
         problems.append(f"{MEASURES[run.measure]} {value:.4f} is outside the band {where}")
-    if run.measure == "valid" and value >= report["unigram"]:
-        problems.append(f"validation {value:.4f} is not below the unigram entropy {report['unigram']:.4f}")
+    if run.measure == "valid" and value >= report["guess"]:
+        problems.append(f"validation {value:.4f} is not below the unigram entropy {report['guess']:.4f}")
     return problems
 
 

@@ -20,6 +20,7 @@ from arbitor.main import ARBModel
 from arbitor.update import ternary_modules
 
 loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
+task = pytest.importorskip("training.task")
 read_metrics = pytest.importorskip("training.run_folder").read_metrics
 EXACT = ("--accumulate", "exact")
 
@@ -75,13 +76,13 @@ def end_of(runs: Runs, name: str) -> tuple[str, list[dict[str, Any]]]:
 @pytest.mark.clause("ARB-RUN-013")
 def test_a_run_of_microbatches_is_the_run_of_batches(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same sequences as 4 microbatches of 1 an update and as batches of 4: state and losses."""
-    honest = loop.draw_batch
+    honest = task.draw_batch
 
     def singly(data: Any, batch: int, context: int, seed: int, step: int) -> Any:
         drawn = [honest(data, 1, context, seed, batch * step + place) for place in range(batch)]
         return tuple(np.concatenate(side) for side in zip(*drawn, strict=True))
 
-    monkeypatch.setattr(loop, "draw_batch", singly)
+    monkeypatch.setattr(task, "draw_batch", singly)
     quick = ("--accum-threshold", "3", "--log-interval", "1", "--eval-interval", "4")
     assert runs("pretrain.py", *quick, "--batch", "4", "--steps", "4", "--run", "batches") == 0
     parted = ("--batch", "1", "--accum", "4", "--steps", "16", "--run", "microbatches")

@@ -185,6 +185,10 @@ def test_another_batch_size_needs_a_reset(target: Target) -> None:
 
 @pytest.mark.clause("ARB-MODEL-001")
 def test_shapes_that_are_refused() -> None:
-    for wrong in ({"d_model": 20, "heads": 4}, {"window": 0}):
+    wrongs: list[dict[str, Any]] = [
+        *({"d_model": 20, "heads": 4}, {"window": 0}, {"max_moe_iters": 0}, {"experts": -1}),
+        *({"experts": 2, "top_k": 3}, {"experts": 2, "top_k": 0}, {"frame": 0}, {"times": 0}),
+    ]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="must be"):
             ARBConfig(**wrong)

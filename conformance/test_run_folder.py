@@ -157,14 +157,14 @@ def test_plot(run: RunFolder) -> None:
             {"step": step, "loss": 5 - step / 100 if step != 7 else math.nan, "votes": 10 * step, "flips": 0}
         )
     run.append({"step": 400, "loss": 8e5, "val_loss": 1.5})
-    assert run.plot("title", unigram=3.3) == run.plot_path
+    assert run.plot("title", guess_name="unigram entropy", guess=3.3) == run.plot_path
     assert run.plot_path.read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in run.path.iterdir()) == ["loss.png", "metrics.jsonl"]
     run.truncate(0)
     run.plot("one point")
     run.truncate(-1)
     run.append({"step": 0, "val_loss": 2.0, "flips": 0})
-    run.plot("validation alone, nothing moved", unigram=None)
+    run.plot("validation alone, nothing moved")
 
 
 @pytest.mark.parametrize("record", [{}, {"step": 1, "flips": 3}, {"step": 1, "loss": math.nan}])

@@ -19,7 +19,7 @@ def report_of(run: str, **changes: Any) -> dict[str, Any]:
     middle = (band.low + band.high) / 2
     report = {
         "name": "canned", "backend": "torch", "reason": "auto: canned", "losses": [middle], "valid": [middle],
-        "unigram": 3.2, "digest": "d" * 64, "float_parameters": 0, "seconds": 1.0, "skipped": [],
+        "guess": 3.2, "digest": "d" * 64, "float_parameters": 0, "seconds": 1.0, "skipped": [],
         "corpus": {"name": band.corpus},
     }  # fmt: skip
     return report | changes
@@ -85,7 +85,7 @@ def test_smoke_passes(canned: Canned, capsys: pytest.CaptureFixture[str]) -> Non
         ),
         (("text", "torch"), {"float_parameters": 7}, "text on torch: it has 7 trainable float parameters"),
         (("learning", "auto"), {"valid": [2.9]}, "learning on torch: validation 2.9000 is outside the band"),
-        (("learning", "auto"), {"unigram": 1.0}, "is not below the unigram entropy 1.0000"),
+        (("learning", "auto"), {"guess": 1.0}, "is not below the unigram entropy 1.0000"),
         (("learning", "frozen"), {"valid": [2.0]}, "is not 1.0 below that of frozen trits, 2.0000"),
     ],
 )

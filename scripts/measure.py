@@ -29,6 +29,7 @@ from training.corpus import load_corpus  # noqa: E402
 from training.learners import make_learner  # noqa: E402
 from training.loop import Trainer  # noqa: E402
 from training.options import Options  # noqa: E402
+from training.task import TextTask  # noqa: E402
 
 
 def interleave(variants: dict[str, Callable[[], object]], rounds: int, cuda: bool) -> dict[str, list[float]]:
@@ -94,7 +95,7 @@ def step(options: Options, rounds: int, steps: int) -> None:
     variants: dict[str, Callable[[], object]] = {}
     for name in ("ternary", "ste", "float"):
         own = dataclasses.replace(options, baseline=None if name == "ternary" else name, no_save=True)
-        trainer = Trainer(own, corpus, make_learner(own, device), device)
+        trainer = Trainer(own, TextTask(corpus, own), make_learner(own, device), device)
         variants[name] = lambda step=trainer._step: [step() for _ in range(steps)]  # type: ignore[misc]
     title = (
         f"{steps} training steps, d {options.d_model}, {options.layers} layers, "

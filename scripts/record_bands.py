@@ -44,7 +44,7 @@ def record(name: str, seeds: int, flags: list[str]) -> dict[str, Any]:
         "measure": run.measure,
         "corpus": corpus["name"],
         "corpus_sha256": corpus["sha256"],
-        "unigram": reports[0]["unigram"],
+        "unigram": reports[0]["guess"],
         "seeds": list(range(seeds)),
         "last_losses": [report["losses"][-1] for report in reports],
         "validations": [report["valid"][-1] if report["valid"] else None for report in reports],

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +15,54 @@ from rich.table import Table
 
 from arbitor.checkpoint import write_whole
 
-from .corpus import Corpus, load_corpus
+from .corpus import load_corpus
 from .loop import Result, console, train
 from .options import Options, parse
+from .task import Task, TextTask
 
 INTERRUPTED = 130
 
 
-def main(description: str, arguments: Sequence[str] | None = None, **defaults: Any) -> int:
+def text_task(options: Options) -> Task:
+    """The text that the flags name; says what of it was skipped."""
+    corpus = load_corpus(options.text_data)
+    for skipped in corpus.skipped:
+        console.print(f"skipped {skipped}", style="yellow", markup=False)
+    return TextTask(corpus, options)
+
+
+def main(
+    description: str,
+    arguments: Sequence[str] | None = None,
+    task_of: Callable[[Options], Task] = text_task,
+    **defaults: Any,
+) -> int:
     """Run one trainer from the command line; gives the exit status."""
     options = parse(description, arguments, **defaults)
     try:
-        corpus = load_corpus(options.text_data)
-        for skipped in corpus.skipped:
-            console.print(f"skipped {skipped}", style="yellow", markup=False)
-        result = train(options, corpus)
+        task = task_of(options)
+        result = train(options, task)
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    report(options, corpus, result)
+    report(options, task, result)
     if options.report is not None:
-        write_report(options.report, corpus, result)
+        write_report(options.report, task, result)
     return INTERRUPTED if result.interrupted else 0
 
 
-def report(options: Options, corpus: Corpus, result: Result) -> None:
+def report(options: Options, task: Task, result: Result) -> None:
     """A short table of how the run ended."""
     table = Table(title=f"{options.run}: {result.name}", show_header=False, title_justify="left")
     table.add_column()
     table.add_column(overflow="fold")  # the whole hash, however narrow the terminal
     rows: list[tuple[str, str]] = [
-        ("corpus", f"{corpus.name}, {len(corpus.train):,} + {len(corpus.valid):,} bytes"),
+        ("corpus", f"{task.name}, {task.size}"),
         ("steps", f"{result.steps} of {options.steps} in {result.seconds:.1f} s"),
-        ("loss", f"{result.losses[-1]:.4f} nats a byte" if result.losses else "not logged"),
-        ("validation", f"{result.valid[-1]:.4f} nats a byte" if result.valid else "not asked for"),
-        ("unigram entropy", f"{result.unigram:.4f} nats a byte"),
+        ("loss", f"{result.losses[-1]:.4f} {task.unit}" if result.losses else "not logged"),
+        ("validation", f"{result.valid[-1]:.4f} {task.unit}" if result.valid else "not asked for"),
+        *((name, f"{value:.4f}") for name, value in result.measures.items()),
+        (task.guess_name, f"{task.guess:.4f} {task.unit}"),
         ("trainable float parameters", f"{result.float_parameters:,}"),
         (
             "updates skipped",
@@ -70,9 +83,9 @@ def report(options: Options, corpus: Corpus, result: Result) -> None:
         )
 
 
-def write_report(path: Path, corpus: Corpus, result: Result) -> None:
-    """`result` and its corpus as JSON, whole or not at all; a loss that is not finite is null."""
-    record = dataclasses.asdict(result) | {"corpus": {"name": corpus.name, "sha256": corpus.sha256}}
+def write_report(path: Path, task: Task, result: Result) -> None:
+    """`result` and its data as JSON, whole or not at all; a loss that is not finite is null."""
+    record = dataclasses.asdict(result) | {"corpus": {"name": task.name, "sha256": task.sha256}}
     for name in ("losses", "valid"):
         record[name] = [loss if math.isfinite(loss) else None for loss in record[name]]
     write_whole(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())

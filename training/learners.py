@@ -63,8 +63,8 @@ class Learner(Protocol):
         ...
 
 
-def model_config(options: Options) -> ARBConfig:
-    """Shape of the model that the flags ask for."""
+def model_config(options: Options, shape: Mapping[str, Any] | None = None) -> ARBConfig:
+    """Shape of the model that the options ask for; `shape` is what the data decides of it."""
     window = options.window
     if options.preserve_state and window is None:
         window = options.ctx
@@ -75,6 +75,10 @@ def model_config(options: Options) -> ARBConfig:
         window=window,
         group_size=options.group_size,
         seed=options.seed,
+        experts=options.experts,
+        top_k=options.top_k,
+        max_moe_iters=options.max_moe_iters,
+        **(shape or {}),
     )
 
 
@@ -83,11 +87,16 @@ def autocast_dtype(options: Options) -> torch.dtype | None:
     return torch.bfloat16 if options.dtype == "bfloat16" else None
 
 
-def make_learner(options: Options, device: torch.device) -> Learner:
-    """The learner that the flags ask for, on `device`."""
-    if options.baseline:
-        return FloatLearner(options, device)
-    return TernaryLearner(options, device)
+def make_learner(
+    options: Options,
+    device: torch.device,
+    shape: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Learner:
+    """The learner that the options ask for, on `device`; `shape` and `flags` of the model are the task's."""
+    config = model_config(options, shape)
+    kind = FloatLearner if options.baseline else TernaryLearner
+    return kind(options, config, device, flags or {})
 
 
 def _compiles(device: torch.device) -> bool:
@@ -107,8 +116,10 @@ class TernaryLearner:
     precision = "highest"
     autocast: torch.dtype | None
 
-    def __init__(self, options: Options, device: torch.device) -> None:
-        self.model = ARBModel(model_config(options), backend=options.backend).to(device)
+    def __init__(
+        self, options: Options, config: ARBConfig, device: torch.device, flags: Mapping[str, Any]
+    ) -> None:
+        self.model = ARBModel(config, backend=options.backend, **flags).to(device)
         self.autocast = autocast_dtype(options)
         self.name = "frozen control" if options.control else f"ternary, {options.vote_rule} votes"
         self._gain, self._scale_gain = round(options.gain * Q16), round(options.scale_gain * Q16)
@@ -159,9 +170,11 @@ class FloatLearner:
     precision = "high"  # TF32, if not bfloat16: what people train such twins with
     autocast: torch.dtype | None
 
-    def __init__(self, options: Options, device: torch.device) -> None:
+    def __init__(
+        self, options: Options, config: ARBConfig, device: torch.device, flags: Mapping[str, Any]
+    ) -> None:
         parts = BaselineParts(str(options.baseline), options.seed)
-        self.model = ARBModel(model_config(options), parts=parts).to(device)
+        self.model = ARBModel(config, parts=parts, **flags).to(device)
         if _compiles(device):
             _compile(self.model)
         self.name = f"{options.baseline} + AdamW"

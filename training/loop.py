@@ -1,9 +1,9 @@
 """The one training loop: draw, forward, update, log, validate, save; interruptible and resumable at every
 step.
 
-An entry point gives the flags and the corpus; what learns is behind `learners.Learner`. A run is a pure
-function of its options: batches are drawn from (seed, step), random bits from counters, so a resumed run ends
-in the same losses and the same state hash (ARB-TRAIN-002).
+An entry point gives the flags and the task; what learns is behind `learners.Learner`, what it learns from
+behind `task.Task`. A run is a pure function of its options: batches are drawn from (seed, step), random bits
+from counters, so a resumed run ends in the same losses and the same state hash (ARB-TRAIN-002).
 """
 
 from __future__ import annotations
@@ -17,18 +17,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 
 from arbitor.checkpoint import load_checkpoint, save_checkpoint, state_hash
 from arbitor.kernels import registry
 from arbitor.update import COUNTS
 
-from .corpus import Corpus, draw_batch, next_batch, unigram_entropy, valid_batches
 from .learners import Learner, make_learner
 from .options import Options
 from .progress import Progress
 from .run_folder import RunFolder, config_mismatch
+from .task import Batch, Task
 from .ternary_runtime import reset_runtime_state
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -37,7 +36,8 @@ console = Console(stderr=True)
 
 @dataclass
 class Result:
-    """What a run measured. `losses` has one entry a logged line, `valid` one a validation.
+    """What a run measured. `losses` has one entry a logged line, `valid` one a validation; `measures` is from
+    the last one; `guess` is what knowing frequencies alone would score.
 
     `backend` and `reason` are the backend and why it was taken; a baseline has none.
     """
@@ -49,23 +49,25 @@ class Result:
     losses: list[float] = field(default_factory=list)
     valid: list[float] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    unigram: float = math.nan
+    unit: str = ""
+    guess: float = math.nan
+    guess_name: str = ""
+    measures: dict[str, float] = field(default_factory=dict)
     digest: str = ""
     float_parameters: int = 0
     seconds: float = 0.0
     interrupted: bool = False
 
 
-def train(options: Options, corpus: Corpus) -> Result:
-    """Run `options` on `corpus`. Raises ValueError for what cannot be run, before a file is written."""
-    corpus.require(options.ctx)
+def train(options: Options, task: Task) -> Result:
+    """Run `options` on `task`. Raises ValueError for what cannot be run, before a file is written."""
     if options.resume and not (options.runs / options.run / CHECKPOINT).is_file():
         raise ValueError(f"--resume: there is no {options.runs / options.run / CHECKPOINT}")
     device = _device(options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    learner = make_learner(options, device)
-    trainer = Trainer(options, corpus, learner, device)
+    learner = make_learner(options, device, task.shape, task.flags)
+    trainer = Trainer(options, task, learner, device)
     if options.resume:
         trainer.resume()
     return trainer.run()
@@ -81,19 +83,19 @@ def _device(options: Options) -> torch.device:
 class Trainer:
     """State of one run."""
 
-    def __init__(self, options: Options, corpus: Corpus, learner: Learner, device: torch.device) -> None:
-        self.options, self.corpus, self.learner, self.device = options, corpus, learner, device
+    def __init__(self, options: Options, task: Task, learner: Learner, device: torch.device) -> None:
+        self.options, self.task, self.learner, self.device = options, task, learner, device
         self.folder = None if options.no_save else RunFolder(options.runs, options.run)
         self._parts = options.accum if options.accumulate == "exact" else 1
         self.done = 0
-        self.result = Result(learner.name, unigram=unigram_entropy(corpus.train))
+        self.result = Result(learner.name, unit=task.unit, guess=task.guess, guess_name=task.guess_name)
         self.result.float_parameters = sum(p.numel() for p in learner.model.parameters())
         if not options.baseline:
             choice = registry.choose(options.backend, device.type)
             self.result.backend, self.result.reason = choice.backend.name, choice.reason
         self._config = {
             "options": options.identity(),
-            "corpus": {"name": corpus.name, "sha256": corpus.sha256},
+            "corpus": {"name": task.name, "sha256": task.sha256},
         }
         self._window: list[torch.Tensor] = []
         self._sums = self._no_counts()
@@ -159,7 +161,8 @@ class Trainer:
         if self.folder is not None:
             self.save()
             try:
-                self.folder.plot(f"{self.options.run}: {self.learner.name}", self.result.unigram)
+                title = f"{self.options.run}: {self.learner.name}"
+                self.folder.plot(title, self.task.unit, self.task.guess_name, self.task.guess)
             except ValueError as error:  # interrupted before the first line, or nothing was to be logged
                 console.print(f"no picture: {error}", markup=False)
         return self.result
@@ -168,10 +171,10 @@ class Trainer:
         """One update from `self._parts` microbatches."""
         losses = []
         for _ in range(self._parts):
-            tokens, targets = self._batch()
+            batch = self._placed(self.task.batch(self.done))
             if not self.options.preserve_state:
                 reset_runtime_state(self.learner.model)
-            loss = self._loss(tokens, targets, self._parts, stateful=self.options.preserve_state)
+            loss = self._loss(batch, self._parts, stateful=self.options.preserve_state)
             self.learner.accumulate(loss)
             losses.append(loss.detach())
             self.done += 1
@@ -184,27 +187,20 @@ class Trainer:
         if updated.counts is not None:
             self._sums += updated.counts  # on the device: they are read when they are logged
 
-    def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        o = self.options
-        draw = next_batch if o.preserve_state else draw_batch
-        inputs, targets = draw(self.corpus.train, o.batch, o.ctx, o.seed, self.done)
-        return torch.from_numpy(inputs).to(self.device), torch.from_numpy(targets).to(self.device)
+    def _placed(self, batch: Batch) -> Batch:
+        return tuple(tensor.to(self.device) for tensor in batch)
 
-    def _loss(
-        self, tokens: torch.Tensor, targets: torch.Tensor, parts: int = 1, stateful: bool = False
-    ) -> torch.Tensor:
-        """The share of a microbatch in the mean loss of `parts` of them.
-
-        A sum over a count, because then a token's gradient has the same bits however many microbatches there
-        are (ARB-RUN-013).
-        """
+    def _loss(self, batch: Batch, parts: int = 1, stateful: bool = False) -> torch.Tensor:
+        """The task's loss, and the balance of experts where there are some."""
         # global to the process, in which another learner may have a step of its own between two of ours
         torch.set_float32_matmul_precision(self.learner.precision)
-        cast = self.learner.autocast
+        model, cast = self.learner.model, self.learner.autocast
         with torch.autocast(self.device.type, dtype=cast, enabled=cast is not None):
-            logits = self.learner.model(tokens, stateful=stateful)
-        total = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
-        return total / (parts * targets.numel())
+            loss = self.task.loss(model, batch, parts, stateful)
+            balance = model.auxiliary_loss()
+        if balance is not None:
+            loss = loss + self.options.balance * balance / parts
+        return loss
 
     def _due(self, interval: int) -> bool:
         """Every `interval` steps, on multiples of --accum (ARB-RUN-008), and at the end."""
@@ -221,8 +217,9 @@ class Trainer:
             self.result.losses.append(record["loss"])
         if self._due(o.eval_interval):
             record["val_loss"] = self.validate()
+            record |= self.result.measures
             self.result.valid.append(record["val_loss"])
-        progress.advance(self._parts, o.batch * o.ctx, record)
+        progress.advance(self._parts, self.task.items, record)
         if record and self.folder is not None:
             self.folder.append({"step": self.done, **record, "tokens_per_s": round(progress.rate)})
         if o.save_interval and self._due(o.save_interval):
@@ -242,12 +239,17 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Mean loss in nats a byte over fixed windows of the validation part."""
-        o = self.options
-        losses = [
-            self._loss(torch.from_numpy(x).to(self.device), torch.from_numpy(y).to(self.device))
-            for x, y in valid_batches(self.corpus.valid, o.batch, o.ctx, o.eval_batches)
-        ]
+        """Mean loss, and means of what else the task measures, over fixed batches of the validation part."""
+        losses: list[torch.Tensor] = []
+        measured: dict[str, list[float]] = {}
+        model = self.learner.model
+        model.take_moe_statistics()  # those of training
+        for batch in map(self._placed, self.task.valid()):
+            losses.append(self._loss(batch))
+            for name, value in self.task.measure(model, batch).items():
+                measured.setdefault(name, []).append(value)
+        self.result.measures = {name: sum(values) / len(values) for name, values in measured.items()}
+        self.result.measures |= model.take_moe_statistics()
         return torch.stack(losses).double().mean().item()
 
 

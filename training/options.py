@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,9 @@ class Options:
     heads: int = 4
     window: int | None = None
     group_size: int = 128
+    experts: int = 0
+    top_k: int = 2
+    balance: float = 0.01
     gain: float = DEFAULTS.gain / Q16
     vote_max: int = DEFAULTS.vote_max
     vote_rule: str = DEFAULTS.rule
@@ -146,7 +150,12 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--heads", type=int, help="attention heads")
     model.add_argument("--window", type=int, help="positions that attention sees; all if not given")
     model.add_argument("--group-size", type=int, help="in-features that share an exponent and a vote scale")
-    model.add_argument("--max-moe-iters", type=int, help="this version has no experts: only 1 is accepted")
+    model.add_argument(
+        "--experts", type=int, help="MLPs of a block that a router chooses from; 0: one, no router"
+    )
+    model.add_argument("--top-k", type=int, help="experts that a token takes")
+    model.add_argument("--max-moe-iters", type=int, help="times that a block may apply experts to a token")
+    model.add_argument("--balance", type=float, help="weight of the experts' balance in the loss")
     model.add_argument("--accum-threshold", type=int, help="a trit fires at this accumulated vote")
     model.add_argument("--e-accum-threshold", type=int, help="an exponent moves at this accumulated vote")
     model.add_argument("--gain", type=float, help="the learning rate of the votes")
@@ -166,7 +175,17 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _problem(options: Options) -> str | None:
-    for name in ("steps", "batch", "ctx", "accum", "d_model", "layers", "heads", "eval_batches"):
+    for name in (
+        "steps",
+        "batch",
+        "ctx",
+        "accum",
+        "d_model",
+        "layers",
+        "heads",
+        "eval_batches",
+        "max_moe_iters",
+    ):
         if getattr(options, name) < 1:
             return f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}"
     for name in ("log_interval", "eval_interval", "save_interval"):
@@ -190,8 +209,12 @@ def _problem(options: Options) -> str | None:
         return f"--group-size must be a multiple of 4, got {options.group_size}"
     if options.report is not None and options.report.is_dir():
         return f"--report {options.report} is a folder, expected a file"
-    if options.max_moe_iters != 1:
-        return f"--max-moe-iters {options.max_moe_iters}: there are no experts yet, only 1 is accepted"
+    if options.experts < 0 or (options.experts and not 1 <= options.top_k <= options.experts):
+        return f"--top-k must be in 1..experts, got {options.top_k} of {options.experts} experts"
+    if options.experts and options.accumulate == "exact" and options.balance:
+        return "--accumulate exact needs --balance 0: how even a microbatch is says nothing about the batch"
+    if not 0 <= options.balance < math.inf:
+        return f"--balance must be 0 or more, got {options.balance}"
     if options.resume and options.preserve_state:
         return "--resume cannot go on from --preserve-state: KV state is in no checkpoint"
     if options.control and options.baseline:

@@ -75,11 +75,12 @@ class RunFolder:
         kept = [line for line, record in _parse_lines(self.metrics_path) if record.get("step", step) <= step]
         write_whole(self.metrics_path, b"".join(line + b"\n" for line in kept))
 
-    def plot(self, title: str, unigram: float | None = None) -> Path:
+    def plot(
+        self, title: str, unit: str = "nats a byte", guess_name: str = "", guess: float | None = None
+    ) -> Path:
         """Draw loss.png from the keys loss, val_loss, flips and votes of metrics.jsonl, and return its path.
 
-        ``unigram`` is the entropy to beat, in nats per byte. Raises `ValueError` if there is no finite loss
-        to draw.
+        ``guess`` is the loss to beat. Raises `ValueError` if there is no finite loss to draw.
         """
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -94,7 +95,7 @@ class RunFolder:
         panels = figure.subplots(
             2 if activity else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 1][: 1 + bool(activity)]
         )
-        _draw_losses(panels[0, 0], series["loss"], series["val_loss"], unigram)
+        _draw_losses(panels[0, 0], series["loss"], series["val_loss"], unit, guess_name, guess)
         panels[0, 0].set_title(title, loc="left", fontsize=12, fontweight="bold")
         if activity:
             _draw_activity(panels[1, 0], activity)
@@ -175,7 +176,9 @@ def _smooth(values: Floats) -> Floats:
     return result
 
 
-def _draw_losses(axes: Axes, loss: Series, valid: Series, unigram: float | None) -> None:
+def _draw_losses(
+    axes: Axes, loss: Series, valid: Series, unit: str, guess_name: str, guess: float | None
+) -> None:
     if len(loss[0]):
         axes.plot(*loss, color=BLUE, alpha=0.25, linewidth=0.7)
         axes.plot(loss[0], _smooth(loss[1]), color=BLUE, linewidth=1.8, label="training")
@@ -188,19 +191,18 @@ def _draw_losses(axes: Axes, loss: Series, valid: Series, unigram: float | None)
             markersize=4,
             label=f"validation, last {valid[1][-1]:.3f}",
         )
-    if unigram is not None:
-        axes.axhline(
-            unigram, color=GREY, linestyle=(0, (5, 3)), linewidth=1.2, label=f"unigram entropy {unigram:.3f}"
-        )
+    if guess is not None:
+        label = f"{guess_name} {guess:.3f}"
+        axes.axhline(guess, color=GREY, linestyle=(0, (5, 3)), linewidth=1.2, label=label)
     values = np.concatenate([loss[1], valid[1]])
     values = values[np.isfinite(values)]
     # A diverged run must not flatten the rest of its curve; 6 is above a uniform guess, so a usual beginning
     # is always seen.
-    top = max(float(np.percentile(values, 98)), min(float(values.max()), 6.0), unigram or 0.0)
-    bottom = min(float(values.min()), top if unigram is None else unigram)
+    top = max(float(np.percentile(values, 98)), min(float(values.max()), 6.0), guess or 0.0)
+    bottom = min(float(values.min()), top if guess is None else guess)
     margin = 0.06 * (top - bottom) or 0.1
     axes.set_ylim(bottom - margin, top + margin)
-    axes.set_ylabel("loss, nats per byte")
+    axes.set_ylabel(f"loss, {unit}")
     _tidy(axes)
     axes.legend(loc="upper right", fontsize=9, framealpha=0.9, edgecolor="none")
 

@@ -155,7 +155,7 @@ def notes(lines: Sequence[Line]) -> list[str]:
     if learning is not None:
         found.append(
             f"The learning run went on {learning['backend']} ({learning['reason']}); its corpus, "
-            f"{learning['corpus']['name']}, has a unigram entropy of {learning['unigram']:.3f}."
+            f"{learning['corpus']['name']}, has a unigram entropy of {learning['guess']:.3f}."
         )
     return found
 

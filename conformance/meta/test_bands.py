@@ -23,7 +23,7 @@ from arbitor.conformance.bands import (
 
 BAND = Band(1.75, 1.875, (1.8, 1.8125), "pydoc-topics-3.11")
 GOOD: dict[str, Any] = {
-    "losses": [3.0, 2.0], "valid": [1.8125], "skipped": [], "float_parameters": 0, "unigram": 3.25,
+    "losses": [3.0, 2.0], "valid": [1.8125], "skipped": [], "float_parameters": 0, "guess": 3.25,
     "digest": "d" * 64, "corpus": {"name": "pydoc-topics-3.11"}, "backend": "torch",
 }  # fmt: skip
 
@@ -46,7 +46,7 @@ GOOD: dict[str, Any] = {
             "1 of its updates were skipped, the first at step 3",
         ),
         ({"float_parameters": 1}, "1 trainable float parameters"),
-        ({"unigram": 1.8125}, "not below the unigram entropy"),
+        ({"guess": 1.8125}, "not below the unigram entropy"),
     ],
 )
 def test_learning_run(change: dict[str, Any], found: str | None) -> None:
@@ -62,7 +62,7 @@ def test_short_run_is_judged_by_its_mean_training_loss() -> None:
     assert judge("pretrain", GOOD | {"valid": []}, band).passed
     assert judge("pretrain", GOOD | {"valid": []}, band).value == 2.5
     assert not judge("pretrain", GOOD | {"losses": [3.0, 1.0]}, band).passed
-    assert judge("pretrain", GOOD | {"unigram": 0.0}, band).passed
+    assert judge("pretrain", GOOD | {"guess": 0.0}, band).passed
 
 
 def test_another_corpus_is_named_only_where_it_matters() -> None:

@@ -1,0 +1,106 @@
+"""Mixture of experts with a ternary router, applied again and again until the router halts (ARB-MOE-001 to
+-004).
+
+Shazeer et al. 2017 (arXiv 1701.06538) for top-k gates, Fedus et al. 2021 (2101.03961) for the balance loss,
+Graves 2016 (1603.08983) for halting. All of it is per token, so a token's bits do not depend on its
+neighbours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .components import rms_norm
+from .parts import Parts
+
+
+def mlp(x: torch.Tensor, up: nn.Module, down: nn.Module) -> torch.Tensor:
+    """relu-squared MLP of normalised x float32 [..., d], a norm before its second projection too."""
+    y: torch.Tensor = down(rms_norm(up(x).relu().square()))
+    return y
+
+
+class Expert(nn.Module):
+    """An MLP, float32 [n, d] -> [n, d]."""
+
+    def __init__(self, d_model: int, hidden: int, parts: Parts) -> None:
+        super().__init__()
+        self.up, self.down = parts.linear(d_model, hidden), parts.linear(hidden, d_model)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x is already normalised."""
+        return mlp(x, self.up, self.down)
+
+
+class MixtureOfExperts(nn.Module):
+    """E MLPs of which a token takes k, up to `max_iters` times; [N, d] residual stream in and out."""
+
+    def __init__(
+        self, d_model: int, hidden: int, experts: int, top_k: int, max_iters: int, parts: Parts
+    ) -> None:
+        super().__init__()
+        self.top_k, self.max_iters = top_k, max_iters
+        self.router = parts.linear(d_model, experts + 1)
+        self.experts = nn.ModuleList(Expert(d_model, hidden, parts) for _ in range(experts))
+        self.reset_runtime_state()
+
+    def reset_runtime_state(self) -> None:
+        """Forget balance, usage and iterations of earlier calls."""
+        self._balance: list[torch.Tensor] = []
+        self._usage: torch.Tensor | None = None
+        self._passes = self._tokens = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x float32 [..., d] -> x changed by the experts."""
+        flat = x.reshape(-1, x.shape[-1])
+        rows, keep = torch.arange(len(flat), device=x.device), torch.ones(len(flat), 1, device=x.device)
+        self._tokens += len(flat)
+        for number in range(self.max_iters):
+            h = rms_norm(flat[rows])
+            logits = self.router(h)
+            if number:
+                keep = keep * torch.sigmoid(-logits[:, -1:])
+                going = (keep.detach() >= 0.5).flatten()
+                rows, keep, h, logits = rows[going], keep[going], h[going], logits[going]
+                if not len(rows):
+                    break
+            self._passes += len(rows)
+            flat = flat.index_put((rows,), flat[rows] + keep * self._mix(h, logits[:, :-1]))
+        return flat.view_as(x)
+
+    def _mix(self, h: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """h [n, d], logits [n, E] -> weighted outputs of the chosen experts [n, d]."""
+        p = logits.softmax(-1)
+        ordered, order = p.sort(dim=-1, descending=True, stable=True)
+        weights, chosen = ordered[:, : self.top_k], order[:, : self.top_k]
+        if self.top_k > 1:
+            weights = weights / weights.sum(-1, keepdim=True)
+        outputs = h.new_zeros(*chosen.shape, h.shape[-1])
+        for number, expert in enumerate(self.experts):
+            tokens, slots = (chosen == number).nonzero(as_tuple=True)
+            if len(tokens):
+                outputs = outputs.index_put((tokens, slots), expert(h[tokens]))
+        self._count(p, chosen)
+        mixed = weights[:, 0, None] * outputs[:, 0]
+        for slot in range(1, self.top_k):
+            mixed = mixed + weights[:, slot, None] * outputs[:, slot]
+        return mixed
+
+    def _count(self, p: torch.Tensor, chosen: torch.Tensor) -> None:
+        experts = len(self.experts)
+        usage = torch.bincount(chosen.flatten(), minlength=experts)
+        self._usage = usage if self._usage is None else self._usage + usage
+        if p.requires_grad:
+            self._balance.append(experts * (usage / usage.sum() * p.mean(0)).sum())
+
+    def take_balance(self) -> torch.Tensor | None:
+        """The mean balance loss of the passes since the last call of this, None without any; forgets them."""
+        taken, self._balance = self._balance, []
+        return torch.stack(taken).mean() if taken else None
+
+    def take_statistics(self) -> tuple[torch.Tensor | None, float]:
+        """Choices of each expert, int64 [E], and passes a token, since it was last taken; forgets them."""
+        taken = self._usage, self._passes / max(self._tokens, 1)
+        self._usage, self._passes, self._tokens = None, 0, 0
+        return taken
