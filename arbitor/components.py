@@ -24,9 +24,9 @@ from .capture import (
     LinearFunction,
     anchor,
 )
+from .ranks import POISONED, Ranks, quantise_on_ranks
 from .state import TernaryShape, check_state
 
-POISONED = 127
 # the integers of a tensor, in the order of its extra state (ARB-STATE-003, -005, -008)
 NUMBERS = {
     "e_base": (-26, 26),
@@ -99,6 +99,7 @@ class TernaryModule(nn.Module):
         self.frozen = False
         self.label = type(self).__name__
         self.captures: list[Any] = []
+        self.ranks: Ranks | None = None
         self._tokens_numbered = 0
         self._asked = registry.asked_for(backend)
         self._taken = ("", "")  # device type and backend
@@ -122,9 +123,11 @@ class TernaryModule(nn.Module):
         return 16 * self.tensor_id + purpose
 
     def number_tokens(self, count: int) -> int:
-        """Number of the next call's first token in this step (ARB-RNG-006)."""
-        first = self._tokens_numbered
-        self._tokens_numbered += count
+        """Number of the next call's first token in this step (ARB-RNG-006); of this rank's first one, where
+        all ranks' tokens of a call are numbered in rank order (ARB-RANK-002)."""
+        rank, size = (self.ranks.rank, self.ranks.size) if self.ranks else (0, 1)
+        first = self._tokens_numbered + rank * count
+        self._tokens_numbered += size * count
         return first
 
     def clear_captures(self) -> None:
@@ -248,19 +251,32 @@ class TernaryLinear(TernaryModule):
     def prepare(self) -> Prepared:
         """Quantise the output gradients column by column over all captures (ARB-LIN-005, ARB-RUN-003)."""
         captures: Sequence[LinearCapture] = sorted(self.captures, key=lambda capture: capture.first_row)
-        q_t, e_x, dy = (
-            _join([c.q_t for c in captures], 1),
-            _join([c.e_x for c in captures]),
-            _join([c.dy for c in captures]),
-        )
-        q_g, e_g = self.backend.quantise_columns(
-            dy, e_x, self.seed, self.updates, self.stream(WEIGHT_GRADIENT), 0
-        )
+        q_t = _join([c.q_t for c in captures], 1)
+
+        def quantise(dy: torch.Tensor, e_x: torch.Tensor, first: int) -> tuple[torch.Tensor, torch.Tensor]:
+            stream = self.stream(WEIGHT_GRADIENT)
+            found: tuple[torch.Tensor, torch.Tensor] = self.backend.quantise_columns(
+                dy, e_x, self.seed, self.updates, stream, first
+            )
+            return found
+
+        if self.ranks is not None:
+            q_g, e_g = quantise_on_ranks(quantise, [(c.dy, c.e_x) for c in captures], self.ranks)
+        else:
+            q_g, e_g = quantise(_join([c.dy for c in captures]), _join([c.e_x for c in captures]), 0)
         return Prepared((q_g, q_t.t()), (e_g == POISONED).any())
 
     def _operation(self) -> Callable[..., torch.Tensor]:
+        if self.ranks is not None:
+            return self._update_on_ranks
         operation: Callable[..., torch.Tensor] = self.backend.linear_update
         return operation
+
+    def _update_on_ranks(self, q_g: torch.Tensor, q_x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        assert self.ranks is not None
+        gradient = self.ranks.sum(self.backend.weight_gradient(q_g, q_x))
+        counts: torch.Tensor = self.backend.ternary_update(gradient, *rest)
+        return counts
 
 
 class TernaryEmbeddingTable(TernaryModule):
@@ -283,7 +299,11 @@ class TernaryEmbeddingTable(TernaryModule):
     def prepare(self) -> Prepared:
         """Quantise the row gradients of the whole step with one exponent (ARB-EMB-002)."""
         captures: Sequence[EmbeddingCapture] = sorted(self.captures, key=lambda capture: capture.first_row)
-        tokens, dy = _join([c.tokens for c in captures]), _join([c.dy for c in captures])
+        everywhere = self.ranks.gather if self.ranks is not None else torch.Tensor.detach
+        tokens, dy = (
+            _join([everywhere(c.tokens) for c in captures]),
+            _join([everywhere(c.dy) for c in captures]),
+        )
         q, e = self.backend.quantise_stochastic(
             dy.view(1, -1), self.seed, self.updates, self.stream(WEIGHT_GRADIENT), 0
         )

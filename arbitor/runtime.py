@@ -10,6 +10,8 @@ from torch import nn
 from arbitor.kernels.operations import RULES, SCALAR_RANGES
 
 from .components import UpdateRule
+from .moe import MixtureOfExperts
+from .ranks import Ranks
 from .update import ternary_modules
 
 
@@ -37,6 +39,17 @@ def configure_ternary_training(
     for module in ternary_modules(model).values():
         module.settings = replace(module.settings, **settings)
     return accum_threshold
+
+
+def join_ranks(model: nn.Module, ranks: Ranks) -> None:
+    """Make the updates of every ternary module those of all ranks' tokens (ARB-RANK-001).
+
+    Raises ValueError for a model with experts: ranks would differ in the tokens of a call (ARB-RANK-002).
+    """
+    if any(isinstance(module, MixtureOfExperts) for module in model.modules()):
+        raise ValueError("a model with experts cannot be trained on several ranks: their tokens differ")
+    for module in ternary_modules(model).values():
+        module.ranks = ranks
 
 
 def reset_runtime_state(model: nn.Module) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from .components import TernaryModule
+
+if TYPE_CHECKING:
+    from .ranks import Ranks
 
 COUNTS = ("votes", "fires", "flips", "scale_votes", "exponents_moved")
 Components = Mapping[str, torch.Tensor] | Iterable[torch.Tensor] | torch.Tensor
@@ -69,6 +72,7 @@ def update_memory(
     happens (ARB-RUN-006).
     """
     modules = ternary_modules(model)
+    ranks = next((module.ranks for module in modules.values()), None)
     try:
         named = _named(loss_components)
         signals = {name: value.detach() for name, value in named.items()}
@@ -77,7 +81,7 @@ def update_memory(
                 loss_signal = torch.tensor(loss_signal, dtype=torch.float64)  # 1e300 is finite
             signals["loss_signal"] = loss_signal.detach()
         if not any(module.captures for module in modules.values()):
-            refusal = _refusal(signals, {})
+            refusal = _refusal(signals, {}, ranks)
             if refusal is not None:
                 return UpdateReport(skipped=refusal)
             _backward_once(list(named.values()))
@@ -87,7 +91,7 @@ def update_memory(
             raise RuntimeError(
                 "backward reached no ternary module: was the forward run under torch.no_grad()?"
             )
-        return _update_captured(captured, signals, gain, scale_gain)
+        return _update_captured(captured, signals, gain, scale_gain, ranks)
     finally:
         for module in modules.values():
             module.clear_captures()
@@ -115,16 +119,21 @@ def _backward_once(components: list[torch.Tensor]) -> None:
     total.backward()
 
 
-def _refusal(signals: Mapping[str, torch.Tensor], poisoned: Mapping[str, torch.Tensor]) -> str | None:
-    """Why nothing may be updated, or None: one wait for the device for all that is looked at."""
+def _refusal(
+    signals: Mapping[str, torch.Tensor], poisoned: Mapping[str, torch.Tensor], ranks: Ranks | None
+) -> str | None:
+    """Why nothing may be updated, or None: one wait for the device for all that is looked at. What one rank
+    refuses, all do (ARB-RANK-004)."""
     flags = [torch.isfinite(value).all().logical_not() for value in signals.values()] + [*poisoned.values()]
     if not flags:
         return None
     device = flags[-1].device
-    found = torch.stack([flag.to(device) for flag in flags]).tolist()
+    looked = torch.stack([flag.to(device) for flag in flags]).int()
+    found = (looked if ranks is None else ranks.largest(looked)).tolist()
     for (name, value), bad in zip(signals.items(), found, strict=False):
         if bad:
-            return f"{name} is not finite ({value.flatten()[0].item()})"
+            where = "" if ranks is None else f" on some rank; on rank {ranks.rank}"
+            return f"{name} is not finite{where} ({value.flatten()[0].item()})"
     for label, bad in zip(poisoned, found[len(signals) :], strict=True):
         if bad:
             return f"gradient of {label} is not finite"
@@ -136,9 +145,11 @@ def _update_captured(
     signals: Mapping[str, torch.Tensor],
     gain: int | None,
     scale_gain: int | None,
+    ranks: Ranks | None,
 ) -> UpdateReport:
     prepared = {name: module.prepare() for name, module in captured.items()}
-    refusal = _refusal(signals, {captured[name].label: p.poisoned for name, p in prepared.items()})
+    poisoned = {captured[name].label: p.poisoned for name, p in prepared.items()}
+    refusal = _refusal(signals, poisoned, ranks)
     if refusal is not None:
         return UpdateReport(skipped=refusal)
     counts = {

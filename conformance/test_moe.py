@@ -19,11 +19,12 @@ LENGTH = 13
 EXPERTS: dict[str, Any] = {"experts": 3, "top_k": 2, "layers": 2}
 
 
-def of_kind(model: ARBModel) -> list[MixtureOfExperts]:
+def of_kind(model: ARBModel) -> list[Any]:
+    """The mixtures of a model; Any, because torch types their parts as Module or Tensor."""
     return [module for module in model.modules() if isinstance(module, MixtureOfExperts)]
 
 
-def by_hand(moe: MixtureOfExperts, x: torch.Tensor) -> torch.Tensor:
+def by_hand(moe: Any, x: torch.Tensor) -> torch.Tensor:
     """ARB-MOE-001 and -002 for one token x [d], with no tensor of other tokens anywhere."""
     keep = torch.ones(1, device=x.device)
     for number in range(moe.max_iters):

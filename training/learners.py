@@ -15,12 +15,13 @@ import torch
 from torch import nn
 
 from arbitor.main import ARBConfig, ARBModel
+from arbitor.ranks import Ranks
 from arbitor.schedule import scheduled_gain, scheduled_scale_gain
 from arbitor.update import ternary_modules
 
 from .baselines import BaselineParts
 from .options import Q16, Options
-from .ternary_runtime import configure_ternary_training
+from .ternary_runtime import configure_ternary_training, join_ranks
 
 WARMUP = 40  # updates, of a baseline's learning rate
 
@@ -41,6 +42,10 @@ class Learner(Protocol):
     name: str
     precision: str  # of float32 products on CUDA, as torch.set_float32_matmul_precision has it
     autocast: torch.dtype | None  # what products are cast to, if anything
+
+    def join(self, ranks: Ranks) -> None:
+        """Learn together with the other ranks."""
+        ...
 
     def accumulate(self, loss: torch.Tensor) -> None:
         """Backward of a microbatch's scalar loss; `update` takes what all calls since the last one left."""
@@ -138,6 +143,10 @@ class TernaryLearner:
                 module.forward = torch.compiler.disable(module.forward)
             _compile(self.model)
 
+    def join(self, ranks: Ranks) -> None:
+        """Updates are of all ranks' tokens, bit for bit (ARB-RANK-001)."""
+        join_ranks(self.model, ranks)
+
     def accumulate(self, loss: torch.Tensor) -> None:
         """Backward once; the modules capture."""
         loss.backward()
@@ -180,6 +189,7 @@ class FloatLearner:
         self.name = f"{options.baseline} + AdamW"
         self.autocast = autocast_dtype(options)
         self._lr = options.lr
+        self._ranks: Ranks | None = None
         self._optimiser = torch.optim.AdamW(
             self.model.parameters(),
             lr=options.lr,
@@ -187,6 +197,10 @@ class FloatLearner:
             weight_decay=options.weight_decay,
             fused=device.type == "cuda",
         )
+
+    def join(self, ranks: Ranks) -> None:
+        """Gradients are summed over the ranks, in float32 and so not bit for bit those of one."""
+        self._ranks = ranks
 
     def accumulate(self, loss: torch.Tensor) -> None:
         """Backward once; gradients add up."""
@@ -200,6 +214,10 @@ class FloatLearner:
         share = scheduled_gain(Q16, done, total) / Q16 * min(1.0, (done + 1) / WARMUP)
         for group in self._optimiser.param_groups:
             group["lr"] = self._lr * share
+        if self._ranks is not None:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None:
+                    self._ranks.sum(parameter.grad)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)

@@ -21,14 +21,16 @@ from rich.console import Console
 
 from arbitor.checkpoint import load_checkpoint, save_checkpoint, state_hash
 from arbitor.kernels import registry
+from arbitor.ranks import Ranks
 from arbitor.update import COUNTS
 
 from .learners import Learner, make_learner
 from .options import Options
 from .progress import Progress
 from .run_folder import RunFolder, config_mismatch
-from .task import Batch, Task
+from .task import Batch, Finishing, Task
 from .ternary_runtime import reset_runtime_state
+from .transfer import Taken, take_over
 
 CHECKPOINT = "checkpoint.safetensors"
 console = Console(stderr=True)
@@ -59,15 +61,19 @@ class Result:
     interrupted: bool = False
 
 
-def train(options: Options, task: Task) -> Result:
-    """Run `options` on `task`. Raises ValueError for what cannot be run, before a file is written."""
+def train(options: Options, task: Task, ranks: Ranks | None = None) -> Result:
+    """Run `options` on `task`, on this rank of several or alone. Raises ValueError for what cannot be run,
+    before a file is written."""
     if options.resume and not (options.runs / options.run / CHECKPOINT).is_file():
         raise ValueError(f"--resume: there is no {options.runs / options.run / CHECKPOINT}")
     device = _device(options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     learner = make_learner(options, device, task.shape, task.flags)
-    trainer = Trainer(options, task, learner, device)
+    taken = None if options.init is None else take_over(learner.model, options.init)
+    if taken is not None:
+        console.print(f"{len(taken.names)} of {taken.total} tensors taken from {options.init}", markup=False)
+    trainer = Trainer(options, task, learner, device, ranks, taken)
     if options.resume:
         trainer.resume()
     return trainer.run()
@@ -83,8 +89,21 @@ def _device(options: Options) -> torch.device:
 class Trainer:
     """State of one run."""
 
-    def __init__(self, options: Options, task: Task, learner: Learner, device: torch.device) -> None:
+    def __init__(
+        self,
+        options: Options,
+        task: Task,
+        learner: Learner,
+        device: torch.device,
+        ranks: Ranks | None = None,
+        taken: Taken | None = None,
+    ) -> None:
         self.options, self.task, self.learner, self.device = options, task, learner, device
+        self.ranks, self._writes = ranks, not options.no_save and (ranks is None or ranks.rank == 0)
+        if ranks is not None:
+            if options.batch % ranks.size:
+                raise ValueError(f"--batch {options.batch} is no multiple of the {ranks.size} ranks")
+            learner.join(ranks)
         self.folder = None if options.no_save else RunFolder(options.runs, options.run)
         self._parts = options.accum if options.accumulate == "exact" else 1
         self.done = 0
@@ -97,6 +116,8 @@ class Trainer:
             "options": options.identity(),
             "corpus": {"name": task.name, "sha256": task.sha256},
         }
+        if taken is not None:
+            self._config["init"] = taken.digest
         self._window: list[torch.Tensor] = []
         self._sums = self._no_counts()
 
@@ -108,6 +129,8 @@ class Trainer:
             raise ValueError("--resume needs a saved run, --no-save excludes it")
         checkpoint = load_checkpoint(self.folder.path / CHECKPOINT)
         pending = checkpoint.config.pop("pending", {"losses": [], "counts": {}})
+        if "init" in checkpoint.config:  # a finetuning goes on from what it was begun with
+            self._config["init"] = checkpoint.config["init"]
         different = config_mismatch(checkpoint.config, self._config)
         if different:
             raise ValueError(f"{self.folder.path} was started with other settings: {', '.join(different)}")
@@ -116,11 +139,12 @@ class Trainer:
         self._sums += torch.tensor([pending["counts"].get(name, 0) for name in COUNTS], device=self.device)
         losses = [float.fromhex(loss) for loss in pending["losses"]]
         self._window = [torch.tensor(loss, device=self.device) for loss in losses]
-        self.folder.truncate(self.done)
+        if self._writes:
+            self.folder.truncate(self.done)
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        if self.folder is None:
+        if self.folder is None or not self._writes:
             return
         fmt: Any = self.options.checkpoint_format
         pending = {
@@ -137,7 +161,7 @@ class Trainer:
         )
 
     def _start_folder(self) -> None:
-        if self.folder is None or self.done:
+        if self.folder is None or self.done or not self._writes:
             return
         if self.folder.metrics_path.exists():
             console.print(f"{self.folder.path} held an earlier run, which this one replaces", markup=False)
@@ -151,34 +175,39 @@ class Trainer:
         self._start_folder()
         started = time.monotonic()
         with _interruptible() as interrupted, Progress(self.options.steps, self.done, console) as progress:
-            while self.done < self.options.steps and not interrupted:
+            while self.done < self.options.steps and not self._any(bool(interrupted)):
                 self._step()
                 self._after_step(progress)
             self.result.interrupted = bool(interrupted)
         self.result.seconds = time.monotonic() - started
         self.result.steps = self.done
         self.result.digest = state_hash(self.learner.state())
-        if self.folder is not None:
+        if self.folder is not None and self._writes:
             self.save()
             try:
                 title = f"{self.options.run}: {self.learner.name}"
                 self.folder.plot(title, self.task.unit, self.task.guess_name, self.task.guess)
             except ValueError as error:  # interrupted before the first line, or nothing was to be logged
                 console.print(f"no picture: {error}", markup=False)
+        if isinstance(self.task, Finishing):
+            self.task.finish(self.learner.model, None if self.folder is None else self.folder.path)
         return self.result
 
     def _step(self) -> None:
         """One update from `self._parts` microbatches."""
         losses = []
+        shares = self._parts * (1 if self.ranks is None else self.ranks.size)
         for _ in range(self._parts):
-            batch = self._placed(self.task.batch(self.done))
+            batch = self._placed(self._own(self.task.batch(self.done)))
             if not self.options.preserve_state:
                 reset_runtime_state(self.learner.model)
-            loss = self._loss(batch, self._parts, stateful=self.options.preserve_state)
+            loss = self._loss(batch, shares, stateful=self.options.preserve_state)
             self.learner.accumulate(loss)
             losses.append(loss.detach())
             self.done += 1
         signal = torch.stack(losses).sum()
+        if self.ranks is not None:
+            signal = self.ranks.sum(signal)
         updates = self.done // self._parts
         updated = self.learner.update(signal, updates - 1, self.options.steps // self._parts)
         self._window.append(signal)
@@ -186,6 +215,14 @@ class Trainer:
             self.result.skipped.append(f"step {self.done}: {updated.skipped}")
         if updated.counts is not None:
             self._sums += updated.counts  # on the device: they are read when they are logged
+
+    def _any(self, flag: bool) -> bool:
+        """Whether it is true here, or on any rank: they stop together."""
+        return flag if self.ranks is None else self.ranks.any(flag)
+
+    def _own(self, batch: Batch) -> Batch:
+        """This rank's part of a batch."""
+        return batch if self.ranks is None else tuple(self.ranks.slice(tensor) for tensor in batch)
 
     def _placed(self, batch: Batch) -> Batch:
         return tuple(tensor.to(self.device) for tensor in batch)
@@ -220,7 +257,7 @@ class Trainer:
             record |= self.result.measures
             self.result.valid.append(record["val_loss"])
         progress.advance(self._parts, self.task.items, record)
-        if record and self.folder is not None:
+        if record and self.folder is not None and self._writes:
             self.folder.append({"step": self.done, **record, "tokens_per_s": round(progress.rate)})
         if o.save_interval and self._due(o.save_interval):
             self.save()

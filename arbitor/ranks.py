@@ -1,0 +1,111 @@
+"""One model on several ranks of torch.distributed, bit for bit the model of one rank (ARB-RANK-001 to -004).
+
+What is summed is integers, and what has to be shared before rounding (the exponent of a column) is a largest
+value, so neither the number of ranks nor the order of their messages can change a bit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from arbitor.kernels.operations import MAX_TOKENS
+
+POISONED, EXPONENT_MIN = 127, -100  # ARB-QUANT-007, -001
+Quantise = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among `size` of them. Every call is a collective: all ranks make it, in the same order."""
+
+    rank: int
+    size: int
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over all ranks; written into the tensor, if it is where the group communicates."""
+        return self._reduced(tensor, dist.ReduceOp.SUM)
+
+    def largest(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The largest over all ranks, int32; written likewise."""
+        return self._reduced(tensor, dist.ReduceOp.MAX)
+
+    def _reduced(self, tensor: torch.Tensor, how: dist.ReduceOp.RedOpType) -> torch.Tensor:
+        placed = tensor.cuda() if dist.get_backend() == "nccl" else tensor
+        dist.all_reduce(placed, how)
+        return placed
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true on some rank."""
+        return bool(self.largest(torch.tensor([int(flag)], dtype=torch.int32)))
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensors of all ranks, of one shape, along axis 0 in rank order."""
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    def slice(self, tensor: torch.Tensor) -> torch.Tensor:
+        """This rank's part of a batch. Raises ValueError if the parts are not equal."""
+        if len(tensor) % self.size:
+            raise ValueError(f"a batch of {len(tensor)} cannot be cut into {self.size} equal parts")
+        share = len(tensor) // self.size
+        return tensor[self.rank * share : (self.rank + 1) * share]
+
+
+def start_ranks() -> Ranks | None:
+    """Join the group that `torchrun` has started this process in; None if there is one process alone.
+
+    nccl if there is a GPU for each process of this machine, else gloo.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return None
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    on_gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    if on_gpus:
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if on_gpus else "gloo")
+    return Ranks(dist.get_rank(), size)
+
+
+def end_ranks() -> None:
+    """Leave the group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def quantise_on_ranks(
+    quantise: Quantise, calls: Sequence[tuple[torch.Tensor, torch.Tensor]], ranks: Ranks
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`quantise(dy, e_x, first_row)` of ARB-QUANT-010 over the tokens of all ranks -> q int8 [T, O] of this
+    rank's tokens, e int32 [O] of all.
+
+    `calls` are dy float32 [n, O] and e_x int8 [n] of this rank's calls in forward order; every rank has the
+    same n. Raises ValueError for more tokens than an update may have.
+    """
+    firsts, numbered = [], 0
+    for dy, _ in calls:
+        firsts.append(numbered + ranks.rank * len(dy))
+        numbered += ranks.size * len(dy)
+    if numbered > MAX_TOKENS:
+        raise ValueError(f"an update is of at most {MAX_TOKENS} tokens, got {numbered} on all ranks")
+    own = [quantise(dy, e_x, first)[1] for (dy, e_x), first in zip(calls, firsts, strict=True)]
+    e = ranks.largest(torch.stack(own).amax(0).int())
+    carrier = carrying(e)[None]
+    q = [
+        quantise(torch.cat([dy, carrier]), torch.cat([e_x, e_x.new_zeros(1)]), first)[0][:-1]
+        for (dy, e_x), first in zip(calls, firsts, strict=True)
+    ]
+    return torch.cat(q), e
+
+
+def carrying(e: torch.Tensor) -> torch.Tensor:
+    """float32 values whose sets get the exponents e int32 (ARB-QUANT-002): a row of them beside others of
+    smaller exponents decides. 63.75 * 2^e is more than 127 * 2^(e-1) and less than 127 * 2^e."""
+    values = torch.ldexp(torch.full_like(e, 63.75, dtype=torch.float64), e)
+    return values.masked_fill(e == EXPONENT_MIN, 0.0).masked_fill(e == POISONED, float("inf")).float()
