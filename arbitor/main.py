@@ -156,8 +156,8 @@ class ARBModel(nn.Module):
         """waveform float32 [B, S] in -1..1 -> logits [B, F, frame, 256] of the codes of the next frame."""
         self._require("frames_in", "enable_audio")
         hidden = self._trunk(self.frames_in(frames(waveform, self.config.frame)))
-        logits: torch.Tensor = self.codes_head(hidden)
-        return logits.unflatten(-1, (self.config.frame, MU + 1))
+        logits: torch.Tensor = self.codes_head(hidden).unflatten(-1, (self.config.frame, MU + 1))
+        return logits
 
     def denoise(
         self, noised: torch.Tensor, times: torch.Tensor, labels: torch.Tensor | None = None

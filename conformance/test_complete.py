@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from arbitor import components
+from arbitor import components, ranks
 from arbitor.conformance import oracle, refusals, strategies
 from arbitor.conformance.common import BEYOND_OPERATIONS
 from arbitor.conformance.target import Target
@@ -182,8 +182,8 @@ def test_section_11_says_what_is_written_in_place(spec: str) -> None:
 
 def test_constants_agree() -> None:
     """They are written down several times on purpose; here they meet."""
-    assert limits.POISONED == exponents.POISONED == components.POISONED == 127
-    assert limits.EXPONENT_MIN == exponents.LOWEST == -100
+    assert limits.POISONED == exponents.POISONED == ranks.POISONED == 127
+    assert limits.EXPONENT_MIN == exponents.LOWEST == ranks.EXPONENT_MIN == -100
     assert limits.RULES == operations.RULES == ("scaled", "sign")
     assert limits.INT32_MAX == operations.INT32_MAX == 2**31 - 1
     assert limits.BOUNDS["tokens"] == (1, operations.MAX_TOKENS) == (1, 131_071)

@@ -112,7 +112,7 @@ class Trainer:
         if not options.baseline:
             choice = registry.choose(options.backend, device.type)
             self.result.backend, self.result.reason = choice.backend.name, choice.reason
-        self._config = {
+        self._config: dict[str, Any] = {
             "options": options.identity(),
             "corpus": {"name": task.name, "sha256": task.sha256},
         }
