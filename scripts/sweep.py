@@ -2,7 +2,8 @@
 
     python scripts/sweep.py docs/results/gpu_learning.plan.json --jobs 6 --out docs/results/gpu_learning.json
 
-A plan is {"common": [flags], "runs": {name: [flags]}}. A run that is already in the output is not run again,
+A plan is {"common": [flags], "runs": {name: [flags]}}, and "trainer": the name of one in training/, pretrain
+if it is not said. A run that is already in the output is not run again,
 so an interrupted sweep goes on where it was; the output holds the command, the versions and the commit beside
 the numbers.
 """
@@ -47,12 +48,12 @@ def environment() -> dict[str, str]:
     }
 
 
-def run_one(name: str, flags: list[str], runs: Path) -> dict[str, Any]:
+def run_one(trainer: str, name: str, flags: list[str], runs: Path) -> dict[str, Any]:
     """One training run in its own process; its last losses, or the end of its error output."""
     started = time.monotonic()
     report = runs / name / "report.json"
     where = ["--run", name, "--runs", str(runs), "--report", str(report)]
-    command = [sys.executable, "-m", "training.pretrain", *flags, *where]
+    command = [sys.executable, "-m", f"training.{trainer}", *flags, *where]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     row: dict[str, Any] = {"flags": flags, "seconds": round(time.monotonic() - started, 1)}
     if done.returncode:
@@ -61,7 +62,7 @@ def run_one(name: str, flags: list[str], runs: Path) -> dict[str, Any]:
     valid = [(record["step"], record["val_loss"]) for record in records if record.get("val_loss") is not None]
     losses = [record["loss"] for record in records if record.get("loss") is not None]
     spikes = [after - before for before, after in itertools.pairwise(losses)]
-    last = records[-1]
+    last, reported = records[-1], json.loads(report.read_text())
     return row | {
         "steps": last["step"],
         "valid": round(valid[-1][1], 4),
@@ -70,7 +71,10 @@ def run_one(name: str, flags: list[str], runs: Path) -> dict[str, Any]:
         "largest_rise": round(max(spikes, default=0.0), 3),
         "flips": last.get("flips"),
         "tokens_per_s": last.get("tokens_per_s"),
-        "state_sha256": json.loads(report.read_text())["digest"],
+        "unit": reported["unit"],
+        "measures": {name: round(value, 4) for name, value in reported["measures"].items()},
+        "guess": round(reported["guess"], 4),
+        "state_sha256": reported["digest"],
     }
 
 
@@ -87,6 +91,7 @@ def main() -> int:
     plan = json.loads(arguments.plan.read_text())
     result = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"rows": {}}
     result["environment"] = environment()
+    result["trainer"] = trainer = plan.get("trainer", "pretrain")
     todo = {
         name: [*plan["common"], *flags]
         for name, flags in plan["runs"].items()
@@ -96,7 +101,7 @@ def main() -> int:
 
     def guarded(name: str) -> dict[str, Any] | None:
         late = time.monotonic() - started > arguments.seconds
-        return None if late else run_one(name, todo[name], arguments.runs)
+        return None if late else run_one(trainer, name, todo[name], arguments.runs)
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
         jobs = {pool.submit(guarded, name): name for name in todo}

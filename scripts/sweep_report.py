@@ -34,7 +34,12 @@ def kind_of(name: str) -> str:
     return next(kind for kind in KINDS if kind in name)
 
 
-def table(rows: dict[str, dict[str, Any]], environment: dict[str, str], title: str) -> str:
+def unit_of(rows: dict[str, dict[str, Any]]) -> str:
+    """Of the losses; results from before other data than text do not say."""
+    return next((str(row["unit"]) for row in rows.values() if "unit" in row), "nats a byte")
+
+
+def table(rows: dict[str, dict[str, Any]], environment: dict[str, str], title: str, trainer: str) -> str:
     """Markdown, best validation first, with the flags that made each row."""
     lines = [f"# {title}", "", f"Made by: {environment['command']}; commit {environment['commit']}; "]
     lines[-1] += f"Python {environment['python']}, torch {environment['torch']}, {environment['device']}."
@@ -42,14 +47,19 @@ def table(rows: dict[str, dict[str, Any]], environment: dict[str, str], title: s
     shared = [flags[0] for flags in itertools.takewhile(lambda flags: len(set(flags)) == 1, columns)]
     if shared and shared[-1].startswith("--"):
         shared.pop()  # a flag whose values differ
-    lines += ["", f"All runs: `python -m training.pretrain {' '.join(shared)}`, and the flags of the row."]
-    lines += ["", "| run | validation, nats a byte | training, last line | largest rise | flags |"]
-    lines += ["|---|---|---|---|---|"]
+    lines += ["", f"All runs: `python -m training.{trainer} {' '.join(shared)}`, and the flags of the row."]
+    measures = list(dict.fromkeys(name for row in rows.values() for name in row.get("measures", {})))
+    head = "".join(f" | {name}" for name in measures)
+    guesses = [row["guess"] for row in rows.values() if "guess" in row]
+    if guesses:
+        lines[-1] += f" Frequencies alone score {guesses[0]:.4f}."
+    lines += ["", f"| run | validation, {unit_of(rows)}{head} | training, last line | largest rise | flags |"]
+    lines += ["|---|---" + "|---" * len(measures) + "|---|---|---|"]
     for name, row in sorted(rows.items(), key=lambda item: item[1]["valid"]):
         flags = " ".join(row["flags"][len(shared) :]) or "(none)"
-        lines.append(
-            f"| {name} | {row['valid']:.4f} | {row['train']:.4f} | {row['largest_rise']:.3f} | `{flags}` |"
-        )
+        found = "".join(f" | {row['measures'][measure]:.4f}" for measure in measures)
+        found += f" | {row['train']:.4f} | {row['largest_rise']:.3f}"
+        lines.append(f"| {name} | {row['valid']:.4f}{found} | `{flags}` |")
     return "\n".join([*lines, ""])
 
 
@@ -75,7 +85,7 @@ def picture(rows: dict[str, dict[str, Any]], title: str, path: Path, unigram: fl
         axes.axhline(unigram, color="#555555", linestyle=(0, (5, 3)), linewidth=1, label=label)
     ends = [value for name in best.values() for _, value in rows[name]["curve"] if kind_of(name) != "frozen"]
     axes.set_ylim(min(ends) - 0.05, max(ends) + 0.1)  # what failed to learn is far above, and in the table
-    axes.set(title=title, xlabel="step", ylabel="validation loss, nats a byte")
+    axes.set(title=title, xlabel="step", ylabel=f"validation loss, {unit_of(rows)}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.legend(frameon=False, fontsize=9)
@@ -92,7 +102,8 @@ def main() -> int:
     arguments = parser.parse_args()
     result = json.loads(arguments.sweep.read_text())
     rows = {name: row for name, row in result["rows"].items() if "valid" in row}
-    arguments.sweep.with_suffix(".md").write_text(table(rows, result["environment"], arguments.title))
+    text = table(rows, result["environment"], arguments.title, result.get("trainer", "pretrain"))
+    arguments.sweep.with_suffix(".md").write_text(text)
     picture(rows, arguments.title, arguments.sweep.with_suffix(".png"), arguments.unigram)
     return 0
 

@@ -115,12 +115,24 @@ def draw_batch(data: Bytes, batch: int, context: int, seed: int, step: int) -> t
     A pure function of its arguments (ARB-TRAIN-002): the starts are Philox words modulo the number of places.
     ``seed`` and ``step`` are in 0..2^64-1, else `ValueError`.
     """
+    return _windows(data, draw_places(_places(data, batch, context), batch, seed, step), context)
+
+
+def draw_places(places: int, count: int, seed: int, step: int) -> Tokens:
+    """``count`` random numbers below ``places``, int64: a pure function of its arguments (ARB-TRAIN-002)."""
     if not (0 <= seed < 2**64 and 0 <= step < 2**64):
         raise ValueError(f"seed {seed}, step {step}: expected both in 0..2^64-1")
-    places = _places(data, batch, context)
     # One batch counts up the lower half of the counter, the step is the upper: no two steps share words.
-    words = np.random.Philox(key=seed, counter=step << 128).random_raw(batch)
-    return _windows(data, (words % np.uint64(places)).astype(np.int64), context)
+    words = np.random.Philox(key=seed, counter=step << 128).random_raw(count)
+    return (words % np.uint64(places)).astype(np.int64)
+
+
+def even_places(places: int, batch: int, count: int) -> Tokens:
+    """Evenly spaced numbers from 0 to ``places`` - 1, int64 [count, batch]."""
+    if count < 1:
+        raise ValueError(f"{count} validation batches, expected at least 1")
+    total = batch * count
+    return (np.arange(total, dtype=np.int64) * (places - 1) // max(total - 1, 1)).reshape(count, batch)
 
 
 def next_batch(data: Bytes, batch: int, context: int, seed: int, step: int) -> tuple[Tokens, Tokens]:
@@ -139,12 +151,8 @@ def valid_batches(data: Bytes, batch: int, context: int, count: int) -> list[tup
     The same for every run, so that validation losses compare; inputs and targets int64 [batch, context] as in
     `draw_batch`.
     """
-    if count < 1:
-        raise ValueError(f"{count} validation batches, expected at least 1")
-    places = _places(data, batch, context)
-    total = batch * count
-    starts = np.arange(total, dtype=np.int64) * (places - 1) // max(total - 1, 1)
-    return [_windows(data, part, context) for part in starts.reshape(count, batch)]
+    starts = even_places(_places(data, batch, context), batch, count)
+    return [_windows(data, part, context) for part in starts]
 
 
 def _places(data: Bytes, batch: int, context: int) -> int:
@@ -200,7 +208,7 @@ def _read_folder(folder: Path) -> tuple[bytes, tuple[str, ...]]:
     """The text files below ``folder``, sorted and joined by newlines; what was left out, and why."""
     skipped: list[str] = []
     texts: list[bytes] = []
-    for path in _files_below(folder, skipped):
+    for path in files_below(folder, skipped):
         name = path.relative_to(folder).as_posix()
         try:
             # Asked before it is opened: a pipe would wait for a writer. A link would count a text twice.
@@ -224,7 +232,7 @@ def _read_folder(folder: Path) -> tuple[bytes, tuple[str, ...]]:
     return b"\n".join(texts), tuple(skipped)
 
 
-def _files_below(folder: Path, skipped: list[str]) -> list[Path]:
+def files_below(folder: Path, skipped: list[str]) -> list[Path]:
     """Every file outside hidden folders, sorted; a folder that cannot be listed goes to ``skipped``."""
 
     def unlistable(error: OSError) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 from rich.table import Table
 
 from arbitor.checkpoint import write_whole
+from arbitor.ranks import end_ranks, start_ranks
 
 from .corpus import load_corpus
+from .images import ImageSet, load_images
 from .loop import Result, console, train
 from .options import Options, parse
 from .task import Task, TextTask
@@ -31,22 +33,41 @@ def text_task(options: Options) -> Task:
     return TextTask(corpus, options)
 
 
+def image_task(task: Callable[[ImageSet, Options], Task]) -> Callable[[Options], Task]:
+    """A task on the images that the flags name; says which of them were skipped."""
+
+    def task_of(options: Options) -> Task:
+        images = load_images(options.image_data, options.image_side, options.image_channels)
+        for skipped in images.skipped:
+            console.print(f"skipped {skipped}", style="yellow", markup=False)
+        return task(images, options)
+
+    return task_of
+
+
 def main(
     description: str,
     arguments: Sequence[str] | None = None,
     task_of: Callable[[Options], Task] = text_task,
+    data: str = "text",
+    finetuning: bool = False,
     **defaults: Any,
 ) -> int:
-    """Run one trainer from the command line; gives the exit status."""
-    options = parse(description, arguments, **defaults)
+    """Run one trainer from the command line; gives the exit status. `data` and `finetuning` say which flags
+    there are."""
+    options = parse(description, arguments, data, finetuning, **defaults)
     try:
+        ranks = start_ranks()
+        if ranks is not None and ranks.rank:
+            console.quiet = True  # one of them speaks
         task = task_of(options)
-        result = train(options, task)
+        result = train(options, task, ranks)
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     report(options, task, result)
-    if options.report is not None:
+    end_ranks()
+    if options.report is not None and (ranks is None or ranks.rank == 0):
         write_report(options.report, task, result)
     return INTERRUPTED if result.interrupted else 0
 

@@ -71,9 +71,9 @@ def train(options: Options, task: Task, ranks: Ranks | None = None) -> Result:
         torch.set_num_threads(options.threads)
     learner = make_learner(options, device, task.shape, task.flags)
     taken = None if options.init is None else take_over(learner.model, options.init)
+    trainer = Trainer(options, task, learner, device, ranks, taken)
     if taken is not None:
         console.print(f"{len(taken.names)} of {taken.total} tensors taken from {options.init}", markup=False)
-    trainer = Trainer(options, task, learner, device, ranks, taken)
     if options.resume:
         trainer.resume()
     return trainer.run()
@@ -189,7 +189,7 @@ class Trainer:
                 self.folder.plot(title, self.task.unit, self.task.guess_name, self.task.guess)
             except ValueError as error:  # interrupted before the first line, or nothing was to be logged
                 console.print(f"no picture: {error}", markup=False)
-        if isinstance(self.task, Finishing):
+        if isinstance(self.task, Finishing) and self._writes and not self.result.interrupted:
             self.task.finish(self.learner.model, None if self.folder is None else self.folder.path)
         return self.result
 

@@ -23,6 +23,16 @@ class Options:
     here."""
 
     text_data: str | None = None
+    audio_data: str | None = None
+    frame: int = 16
+    image_data: str | None = None
+    image_side: int = 8
+    image_channels: int = 1
+    patch: int = 2
+    augment: bool = False
+    times: int = 64
+    samples: Path | None = None
+    init: Path | None = None
     steps: int = 600
     batch: int = 16
     ctx: int = 64
@@ -67,7 +77,7 @@ class Options:
     # what may differ between a run and its continuation
     FREE = frozenset(
         {"resume", "device", "threads", "backend", "no_save", "runs", "run", "report"}
-        | {"save_interval", "checkpoint_format"}
+        | {"save_interval", "checkpoint_format", "init", "samples"}
     )
 
     def identity(self) -> dict[str, Any]:
@@ -76,36 +86,78 @@ class Options:
         return {name: value for name, value in fields.items() if name not in self.FREE}
 
 
-def parse(description: str, arguments: Sequence[str] | None = None, **defaults: Any) -> Options:
-    """Parse a command line; `defaults` replaces the record's. Exits with status 2 and a sentence on bad
-    input."""
+def parse(
+    description: str,
+    arguments: Sequence[str] | None = None,
+    data: str = "text",
+    finetuning: bool = False,
+    **defaults: Any,
+) -> Options:
+    """Parse a command line; `defaults` replaces the record's, `data` is the kind that the trainer reads,
+    `finetuning` asks for --init. Exits with status 2 and a sentence on bad input."""
     base = dataclasses.replace(Options(), **defaults)
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    _add_data_flags(parser)
+    _add_data_flags(parser, data)
     _add_loop_flags(parser)
+    if finetuning:
+        parser.add_argument(
+            "--init", type=Path, metavar="CHECKPOINT",
+            help="start from the tensors of this checkpoint that the model has too",
+        )  # fmt: skip
     _add_model_flags(parser)
     parser.set_defaults(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
     options = Options(**vars(parser.parse_args(arguments)))
-    problem = _problem(options)
+    problem = _problem(options) or (_init_problem(options) if finetuning else None)
     if problem:
         parser.error(problem)
     return options
 
 
-def _add_data_flags(parser: argparse.ArgumentParser) -> None:
+def _add_data_flags(parser: argparse.ArgumentParser, kind: str) -> None:
     data = parser.add_argument_group("data")
-    data.add_argument(
-        "--text-data", "--data", dest="text_data", metavar="SOURCE",
-        help="a file, a folder, or 'tinyshakespeare' (fetched once); without it CPython's own help topics",
-    )  # fmt: skip
+    if kind == "text":
+        data.add_argument(
+            "--text-data", "--data", dest="text_data", metavar="SOURCE",
+            help="a file, a folder, or 'tinyshakespeare' (fetched once); without it CPython's help topics",
+        )  # fmt: skip
+        data.add_argument("--ctx", type=int, help="bytes a sequence")
+        data.add_argument(
+            "--preserve-state", action="store_true",
+            help="read on in the text and keep KV state between batches",
+        )  # fmt: skip
+    if kind == "audio":
+        data.add_argument(
+            "--audio-data", "--data", dest="audio_data", metavar="SOURCE",
+            help="a sound file or a folder of WAV and FLAC; without it a melody that is synthesised here",
+        )  # fmt: skip
+        data.add_argument("--ctx", type=int, help="frames a window")
+        data.add_argument("--frame", type=int, help="samples a frame")
+    if kind in ("images", "diffusion"):
+        _add_image_flags(data, kind)
     data.add_argument("--batch", type=int, help="sequences a microbatch")
-    data.add_argument("--ctx", type=int, help="bytes a sequence")
     data.add_argument("--seed", type=int, help="of the model's bits and of the data order")
+
+
+def _add_image_flags(data: argparse._ArgumentGroup, kind: str) -> None:
     data.add_argument(
-        "--preserve-state", action="store_true", help="read on in the text and keep KV state between batches"
-    )
+        "--image-data", "--data", dest="image_data", metavar="FOLDER",
+        help="images in one sub-folder a class; without it scikit-learn's digits",
+    )  # fmt: skip
+    data.add_argument("--image-side", type=int, help="pixels a side, to which a folder's images are scaled")
+    data.add_argument("--image-channels", type=int, choices=(1, 3), help="grey or RGB")
+    data.add_argument("--patch", type=int, help="pixels a side of a patch, which is one position")
+    data.add_argument(
+        "--augment", action=argparse.BooleanOptionalAction,
+        help="move training images by up to a pixel each way",
+    )  # fmt: skip
+    if kind == "diffusion":
+        data.add_argument("--times", type=int, help="noise levels, and steps of drawing a sample")
+        data.add_argument(
+            "--samples", type=Path, metavar="FILE",
+            help="PNG that samples are drawn into at the end; without it samples.png of the run's folder",
+        )  # fmt: skip
 
 
 def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
@@ -185,6 +237,10 @@ def _problem(options: Options) -> str | None:
         "heads",
         "eval_batches",
         "max_moe_iters",
+        "frame",
+        "image_side",
+        "patch",
+        "times",
     ):
         if getattr(options, name) < 1:
             return f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}"
@@ -219,4 +275,14 @@ def _problem(options: Options) -> str | None:
         return "--resume cannot go on from --preserve-state: KV state is in no checkpoint"
     if options.control and options.baseline:
         return "--control and --baseline exclude each other"
+    return None
+
+
+def _init_problem(options: Options) -> str | None:
+    if options.resume:
+        return "--init and --resume exclude each other" if options.init else None
+    if options.init is None:
+        return "--init CHECKPOINT is required: finetuning starts from one"
+    if options.baseline:
+        return "--init and --baseline exclude each other: a twin has no trits to take over"
     return None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,15 @@ class Task(Protocol):
 
     def measure(self, model: ARBModel, batch: Batch) -> dict[str, float]:
         """What is worth knowing beside the loss, such as accuracy."""
+        ...
+
+
+@runtime_checkable
+class Finishing(Protocol):
+    """A task that makes something of the trained model."""
+
+    def finish(self, model: ARBModel, folder: Path | None) -> None:
+        """Called once, after the last step; `folder` is the run's, None if nothing is saved."""
         ...
 
 

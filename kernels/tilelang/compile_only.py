@@ -15,16 +15,20 @@ from tilelang.contrib import nvcc
 from .embedding_forward import lookup_kernel
 from .embedding_gradient import sums_kernel
 from .embedding_update import counting_kernel, marking_kernel
+from .few_tokens import TOKENS, few_tokens_kernel
 from .gemm import product_kernel
 from .initialise import initial_codes_kernel
-from .launch import CUDA_TARGET
+from .launch import CUDA_TARGET, pass_configs
 from .linear_update import FUSED_GROUP_SIZES, fused_kernel
 from .pack import packing_kernel
 from .philox import words_kernel
 from .quantise_columns import columns_kernel, maxima_kernel
-from .quantise_rows import rows_kernel
+from .quantise_rows import SHORT_LANES, THREADS, rows_kernel
 from .scaled_weight import scaling_kernel
 from .ternary_update import firing_kernel, settling_kernel
+from .token_tile import TOKENS as TILE_TOKENS
+from .token_tile import token_tile_kernel
+from .transpose import transposing_kernel
 from .unpack import unpacking_kernel
 
 RULES = ("scaled", "sign")
@@ -52,8 +56,9 @@ class Variant:
 
 def _variant(name: str, builder: Callable[..., Any], *switches: Any, product: bool = False) -> Variant:
     def build() -> str:
-        with tvm.target.Target(CUDA_TARGET):
-            function = builder.__wrapped__(True, *switches)  # type: ignore[attr-defined]
+        inner = builder.__wrapped__  # type: ignore[attr-defined]
+        with tvm.target.Target(CUDA_TARGET), tvm.transform.PassContext(config=pass_configs(inner)):
+            function = inner(True, *switches)
             return str(tilelang.lower(function, target=CUDA_TARGET).kernel_source)
 
     return Variant("_".join(map(str, (name, *switches))), build, product)
@@ -66,12 +71,20 @@ def variants() -> Iterator[Variant]:
     for fields, base in ((4, 4), (5, 3)):
         yield _variant("pack", packing_kernel, fields, base)
         yield _variant("unpack", unpacking_kernel, fields, base)
-    for rounding, both in (("nearest", False), ("nearest", True), ("stochastic", False)):
-        yield _variant("quantise_rows", rows_kernel, rounding, both)
+    for rounding in ("nearest", "stochastic"):
+        for lanes in (SHORT_LANES, THREADS):
+            yield _variant("quantise_rows", rows_kernel, rounding, lanes)
+    for words in (1, 4):
+        yield _variant("transpose", transposing_kernel, words)
     yield _variant("column_maxima", maxima_kernel)
     yield _variant("quantise_columns", columns_kernel)
-    for transposed in (False, True):
-        yield _variant("scaled_weight", scaling_kernel, transposed)
+    for whole in (False, True):
+        for transposed in (False, True):
+            yield _variant("scaled_weight", scaling_kernel, transposed, whole)
+        for tokens in TOKENS:
+            yield _variant("few_tokens", few_tokens_kernel, tokens, whole)
+        for tokens in TILE_TOKENS:
+            yield _variant("token_tile", token_tile_kernel, tokens, whole, product=True)
     for scale in (False, True):
         yield _variant("product_nt", product_kernel, scale, product=True)
     for table in (False, True):

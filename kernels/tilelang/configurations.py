@@ -1,6 +1,7 @@
 """Every way in which the host code of this backend may run an operation; all give the same bits.
 
-Products have one tile. The update of a linear layer is one kernel or two steps, by device and group size.
+Products have one tile. The forward product reads packed codes, in one of two ways, or unpacked weights, by
+the number of tokens; the update of a linear layer is one kernel or two steps, by device and group size.
 """
 
 from __future__ import annotations
@@ -8,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .few_tokens import few_tokens
+from .linear_forward import linear_forward, unpacked_forward
 from .linear_update import linear_update
 from .ternary_update import ternary_update
+from .token_tile import TOKENS, token_tile
 from .weight_gradient import weight_gradient
 
 Way = Callable[..., Any]
@@ -19,6 +23,17 @@ def _two_steps(q_g: Any, q_x: Any, *state_and_how: Any) -> Any:
     return ternary_update(weight_gradient(q_g, q_x), *state_and_how)
 
 
+def _few_tokens(q_x: Any, e_x: Any, codes: Any, e: Any, e_base: Any, e_span: Any, group_size: Any) -> Any:
+    return few_tokens(q_x, e_x, codes, e, e_base, group_size)
+
+
+def _token_tile(q_x: Any, e_x: Any, codes: Any, e: Any, e_base: Any, e_span: Any, group_size: Any) -> Any:
+    """Where there are too many tokens, the host's choice."""
+    if len(q_x) > TOKENS[-1]:
+        return linear_forward(q_x, e_x, codes, e, e_base, e_span, group_size)
+    return token_tile(q_x, e_x, codes, e, e_base, group_size)
+
+
 def configurations(device: str) -> dict[str, dict[str, Way]]:
     """operation: {name of a way: function with the operation's arguments}, for arrays on that type of device.
 
@@ -26,4 +41,11 @@ def configurations(device: str) -> dict[str, dict[str, Way]]:
     """
     if device != "cuda":
         return {}
-    return {"linear_update": {"fused": linear_update, "two steps": _two_steps}}
+    return {
+        "linear_forward": {
+            "few tokens": _few_tokens,
+            "token tile": _token_tile,
+            "unpacked": unpacked_forward,
+        },
+        "linear_update": {"fused": linear_update, "two steps": _two_steps},
+    }

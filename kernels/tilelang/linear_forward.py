@@ -1,12 +1,18 @@
-"""y = x W^T on quantised activations and packed trits (ARB-LIN-001, -003, -004)."""
+"""y = x W^T on quantised activations and packed trits (ARB-LIN-001, -003, -004).
+
+Many tokens, and any number on the CPU: w^ is unpacked once and the product runs on int8. Few tokens on CUDA:
+the packed codes alone are read, by `few_tokens` or, where the tensor cores are worth it, by `token_tile`.
+"""
 
 from __future__ import annotations
 
 import torch
 
+from .few_tokens import MOST, few_tokens
 from .gemm import product_nt
 from .launch import dense, k_major
 from .scaled_weight import scaled_weight
+from .token_tile import TOKENS, token_tile
 
 
 def linear_forward(
@@ -19,5 +25,21 @@ def linear_forward(
     group_size: int,
 ) -> torch.Tensor:
     """q_x int8 [T, I], e_x int8 [T], codes uint8 [O, ceil(I/4)], e int8 [O, G] -> y float32 [T, O]."""
+    if q_x.is_cuda and len(q_x) <= TOKENS[-1]:
+        few = few_tokens if len(q_x) <= MOST else token_tile
+        return few(q_x, e_x, codes, e, e_base, group_size)
+    return unpacked_forward(q_x, e_x, codes, e, e_base, e_span, group_size)
+
+
+def unpacked_forward(
+    q_x: torch.Tensor,
+    e_x: torch.Tensor,
+    codes: torch.Tensor,
+    e: torch.Tensor,
+    e_base: int,
+    e_span: int,
+    group_size: int,
+) -> torch.Tensor:
+    """linear_forward through w^ in memory, for any number of tokens."""
     weight = scaled_weight(codes, e, e_base, group_size, q_x.shape[1], transposed=False)
     return product_nt(k_major(q_x), weight, dense(e_x), e_base)

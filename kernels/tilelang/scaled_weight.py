@@ -7,13 +7,69 @@ import tilelang.language as T
 import torch
 
 from .codes import trit, widen
-from .launch import THREADS, dense, kernel, padded
+from .launch import THREADS, dense, k_major, kernel, padded, unchecked
+from .turning import (
+    LINE,
+    TILE_ROWS,
+    TURNING_THREADS,
+    UNITS,
+    ZEROS,
+    four_of,
+    store_turned,
+    turn_four,
+    unit_of,
+    unit_words,
+    unpack_word,
+    unpacked_byte,
+)
+
+ROWS, WORDS = 32, 32  # a tile of codes that is not turned: 128 bytes of 32 rows
+FIELDS = 16  # of a word of codes
 
 
-@kernel
-def scaling_kernel(cuda: bool, transposed: bool) -> Any:
-    """One thread writes four neighbours of the scratch, zeros behind the matrix: from one byte of codes
-    [O, I'], or, transposed [I', O'], from four rows of it."""
+@T.macro
+def find_groups(found: Any, e: Any, word: Any, group_size: Any, whole: bool) -> None:
+    """found int32 [4]: the group of each byte of a word of codes, the first alone where `whole`: no group of
+    columns ends inside a word. The last group stands for what is behind it."""
+    for j in T.unroll(1 if whole else 4):
+        found[j] = T.truncdiv(word * FIELDS + 4 * j, group_size)
+        if found[j] >= T.Cast("int32", e.shape[1]):
+            found[j] = T.Cast("int32", e.shape[1]) - 1
+
+
+@T.macro
+def scaled_word(
+    weights: Any, at: int, word: Any, e: Any, row: Any, found: Any, e_base: Any, whole: bool
+) -> None:
+    """weights int32 [at ... at + 3] = 16 bytes: the weights of that word of codes, in groups `found`."""
+    one = T.alloc_var("int32", init=0)
+    if whole:
+        one = T.int32(1) << (widen(e[row, found[0]]) - e_base)
+        unpack_word(weights, at, word, one)
+    else:
+        for j in T.unroll(4):
+            one = T.int32(1) << (widen(e[row, found[j]]) - e_base)
+            weights[at + j] = unpacked_byte(word >> (8 * j), one)
+
+
+@T.macro
+def load_word(codes: Any, row: Any, word: Any, columns: Any) -> Any:
+    """Word of codes [O, W] int32, code 1 behind the last column and outside the matrix."""
+    found = T.alloc_var("int32", init=ZEROS)
+    left = T.alloc_var("int32", init=0)
+    keep = T.alloc_var("int32", init=0)
+    found = ZEROS
+    left = columns - word * FIELDS
+    if (row < codes.shape[0]) & (left > 0):
+        found = codes[row, word]
+        if left < FIELDS:
+            keep = (T.int32(1) << (left * 2)) - 1
+            found = (found & keep) | (ZEROS & ~keep)
+    return found
+
+
+def _serial(transposed: bool) -> Any:
+    """The CPU lane's schedule: an element at a time. It proves the launcher, not the CUDA schedules."""
     rows, quads, groups = (T.dynamic(name, "int64") for name in ("rows", "quads", "groups"))
     lines, width = T.dynamic("lines", "int64"), T.dynamic("width", "int64")
 
@@ -22,8 +78,8 @@ def scaling_kernel(cuda: bool, transposed: bool) -> Any:
         codes: T.Tensor((rows, quads), "uint8"),
         e: T.Tensor((rows, groups), "int8"),
         weight: T.Tensor((lines, width), "int8"),
-        columns: T.int64,
-        group_size: T.int64,
+        columns: T.int32,
+        group_size: T.int32,
         e_base: T.int32,
     ):
         with T.Kernel(T.ceildiv(lines * width // 4, THREADS), threads=THREADS) as block:
@@ -47,6 +103,89 @@ def scaling_kernel(cuda: bool, transposed: bool) -> Any:
     return scaled_weight
 
 
+def _straight(whole: bool) -> Any:
+    """The CUDA schedule for [O, I']: a thread reads a word of codes and writes 16 bytes, four rows of it."""
+    rows, words, groups, pieces = (T.dynamic(name, "int64") for name in ("rows", "words", "groups", "pieces"))
+
+    @T.prim_func
+    def scaled_weight(
+        codes: T.Tensor((rows, words), "int32"),
+        e: T.Tensor((rows, groups), "int8"),
+        weight: T.Tensor((rows, pieces, 4), "int32"),
+        columns: T.int32,
+        group_size: T.int32,
+        e_base: T.int32,
+    ):
+        with T.Kernel(T.ceildiv(rows, ROWS), T.ceildiv(pieces, WORDS), threads=256) as (bo, bi):
+            packed = T.alloc_local((ROWS // 8,), "int32")
+            weights, found = T.alloc_local((4,), "int32"), T.alloc_local((4,), "int32")
+            row, word = T.alloc_var("int32", init=0), T.alloc_var("int32", init=0)
+            for t in T.Parallel(256):
+                word = bi * WORDS + t % 32
+                find_groups(found, e, word, group_size, whole)
+                for turn in T.unroll(ROWS // 8):
+                    row = bo * ROWS + turn * 8 + t // 32
+                    packed[turn] = load_word(codes, row, word, columns)
+                for turn in T.unroll(ROWS // 8):
+                    row = bo * ROWS + turn * 8 + t // 32
+                    if (row < rows) & (word < pieces):
+                        scaled_word(weights, 0, packed[turn], e, row, found, e_base, whole)
+                        for j in T.vectorized(4):
+                            weight[row, word, j] = weights[j]
+
+    return scaled_weight
+
+
+def _turned(whole: bool) -> Any:
+    """The CUDA schedule for [I, O']: a tile of 64 rows by 16 words of codes, turned through shared memory."""
+    rows, words, groups = (T.dynamic(name, "int64") for name in ("rows", "words", "groups"))
+    lines, pieces = T.dynamic("lines", "int64"), T.dynamic("pieces", "int64")
+
+    @T.prim_func
+    def scaled_weight(
+        codes: T.Tensor((rows, words), "int32"),
+        e: T.Tensor((rows, groups), "int8"),
+        weight: T.Tensor((lines, pieces, 4), "int32"),
+        columns: T.int32,
+        group_size: T.int32,
+        e_base: T.int32,
+    ):
+        down, across = T.ceildiv(rows, TILE_ROWS), T.ceildiv(lines, UNITS * FIELDS)
+        with T.Kernel(down, across, threads=TURNING_THREADS) as (bo, bi):
+            turned = T.alloc_shared((UNITS * unit_words(FIELDS),), "int32")
+            packed = T.alloc_local((4,), "int32")
+            weights, found = T.alloc_local((16,), "int32"), T.alloc_local((4,), "int32")
+            row, word = T.alloc_var("int32", init=0), T.alloc_var("int32", init=0)
+            for t in T.Parallel(TURNING_THREADS):
+                word = bi * UNITS + unit_of(t)
+                find_groups(found, e, word, group_size, whole)
+                for r in T.unroll(4):
+                    row = bo * TILE_ROWS + four_of(t) * 4 + r
+                    packed[r] = load_word(codes, row, word, columns)
+                for r in T.unroll(4):
+                    row = bo * TILE_ROWS + four_of(t) * 4 + r
+                    if (row < rows) & (word * FIELDS < columns):
+                        scaled_word(weights, 4 * r, packed[r], e, row, found, e_base, whole)
+                    else:
+                        for j in T.unroll(4):
+                            weights[4 * r + j] = 0
+                for j in T.unroll(4):
+                    place = unit_of(t) * unit_words(FIELDS) + j * 4 * LINE + four_of(t)
+                    turn_four(turned, place, weights, j, 4)
+            store_turned(turned, weight, FIELDS, bi * UNITS * FIELDS, bo * (LINE // 4))
+
+    return scaled_weight
+
+
+@kernel
+@unchecked
+def scaling_kernel(cuda: bool, transposed: bool, whole: bool) -> Any:
+    """Writes the scratch, zeros behind the matrix. `whole`: no group of columns ends inside a word."""
+    if not cuda:
+        return _serial(transposed)
+    return _turned(whole) if transposed else _straight(whole)
+
+
 def scaled_weight(
     codes: torch.Tensor, e: torch.Tensor, e_base: int, group_size: int, columns: int, transposed: bool
 ) -> torch.Tensor:
@@ -55,5 +194,9 @@ def scaled_weight(
     rows = codes.shape[0]
     shape = (columns, padded(rows)) if transposed else (rows, padded(columns))
     weight = torch.empty(shape, dtype=torch.int8, device=codes.device)
-    scaling_kernel(codes.device, transposed)(dense(codes), dense(e), weight, columns, group_size, e_base)
+    packed, out = dense(codes), weight
+    if codes.is_cuda:
+        packed, out = k_major(codes).view(torch.int32), weight.view(torch.int32).view(shape[0], -1, 4)
+    build = scaling_kernel(codes.device, transposed, codes.is_cuda and group_size % FIELDS == 0)
+    build(packed, dense(e), out, columns, group_size, e_base)
     return weight

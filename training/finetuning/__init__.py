@@ -1,0 +1,1 @@
+"""Trainers that start from a checkpoint (`--init`)."""

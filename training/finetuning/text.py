@@ -1,0 +1,14 @@
+"""Finetune ARBModel on text.   python -m training.finetuning.text --init runs/text/checkpoint.safetensors"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file: the checkout, not this folder, is the root of imports
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from training.entry import main
+
+if __name__ == "__main__":
+    sys.exit(main("Finetune ARBModel on text.", finetuning=True, run="finetuning-text"))

@@ -1,0 +1,105 @@
+"""What ARBModel is trained on where the data are images: their classes, or themselves without noise."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from arbitor.kernels.operations import MAX_TOKENS
+from arbitor.main import ARBModel
+from arbitor.modalities import ImageShape
+
+from .images import ImageSet, Part, chunks, class_entropy, draw_images
+from .options import Options
+from .task import Batch, mean_cross_entropy
+
+VALID_BATCH = 256  # images; not --batch, so that every run's validation is over the same
+NEXT_PATCHES = 0.1  # weight of their error beside the cross-entropy of the class
+
+
+def mean_squared_error(guess: torch.Tensor, truth: torch.Tensor, parts: int) -> torch.Tensor:
+    """Both float [...] of one shape -> the share of these in the mean over `parts` such batches."""
+    return (guess.float() - truth).square().sum() / (parts * truth.numel())
+
+
+@dataclass
+class ImageTask:
+    """What both tasks on images have. Raises ValueError for options that do not go with images."""
+
+    data: ImageSet
+    options: Options
+
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        o, data = self.options, self.data
+        if o.preserve_state:
+            raise ValueError("--preserve-state is for text: images do not go on in the next one")
+        if not len(data.train) or not len(data.valid):
+            raise ValueError(
+                f"images {data.name}: {len(data.train)} to train on, {len(data.valid)} to validate"
+            )
+        image = ImageShape(
+            data.train.images.shape[-1], data.train.images.shape[1], o.patch, len(data.classes)
+        )
+        positions = image.count + 2  # of a diffusion; vision has one fewer
+        tokens = o.batch * (o.accum if o.accumulate == "exact" else 1) * positions
+        if tokens > MAX_TOKENS:
+            raise ValueError(
+                f"an update is of at most {MAX_TOKENS} patches, got {tokens}: take a larger --patch"
+            )
+        self._chunk = min(VALID_BATCH, MAX_TOKENS // positions)
+        self.image = image
+        self.shape: Mapping[str, Any] = {"image": image, "times": o.times}
+        self.name, self.sha256, self.items = data.name, data.sha256, o.batch
+        self.size = f"{len(data.train):,} + {len(data.valid):,} images of {len(data.classes)} classes"
+
+    def _drawn(self, step: int) -> Part:
+        o = self.options
+        return Part(*draw_images(self.data.train, o.batch, o.seed, step, o.augment))
+
+    def _validation(self) -> Iterable[Part]:
+        """The validation part, or its first --eval-batches chunks if it is longer."""
+        return itertools.islice(chunks(self.data.valid, self._chunk), self.options.eval_batches)
+
+
+@dataclass
+class VisionTask(ImageTask):
+    """The class of an image. The loss is the class's cross-entropy and 0.1 of the mean squared error of the
+    next patches, in training and in validation; `accuracy` is measured beside it."""
+
+    flags: Mapping[str, Any] = field(default_factory=lambda: {"enable_vision": True})
+
+    unit = "nats an image"
+    guess_name = "class entropy"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.guess = class_entropy(self.data.train.labels)
+
+    def batch(self, step: int) -> Batch:
+        """Images float32 [batch, C, S, S], labels int64 [batch]."""
+        part = self._drawn(step)
+        return torch.from_numpy(part.images), torch.from_numpy(part.labels)
+
+    def loss(self, model: ARBModel, batch: Batch, parts: int, stateful: bool) -> torch.Tensor:
+        """Cross-entropy of the class + 0.1 * mean squared error of the next patches."""
+        images, labels = batch
+        classes, patches_after = model.vision(images)
+        error = mean_squared_error(patches_after, self.image.patches(images)[:, 1:], parts)
+        return mean_cross_entropy(classes, labels, parts) + NEXT_PATCHES * error
+
+    def valid(self) -> Iterable[Batch]:
+        """The validation part, as it is."""
+        for part in self._validation():
+            yield torch.from_numpy(part.images), torch.from_numpy(part.labels)
+
+    def measure(self, model: ARBModel, batch: Batch) -> dict[str, float]:
+        """The share of images whose likeliest class is theirs."""
+        images, labels = batch
+        classes, _ = model.vision(images)
+        return {"accuracy": float((classes.argmax(-1) == labels).double().mean())}

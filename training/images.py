@@ -1,0 +1,182 @@
+"""Images with classes: scikit-learn's digits, or the user's folder with one sub-folder a class.
+
+Images are float32 [N, C, S, S] in -1..1. The digits (UCI's hand-written digits: 1,797 of 8 x 8 in 10
+classes, grey values 0..16) ship inside scikit-learn, so a first run needs no download; they become x / 8 - 1,
+of mean -0.39. Every fifth image of a fixed shuffle is for validation, whatever the seed of a run.
+
+Batches and their augmentation are a function of (seed, step), from Philox's raw words as in `corpus.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Images = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+DIGITS = "digits"
+MODES = {1: "L", 3: "RGB"}  # Pillow's, by channels
+MOST_CLASSES = 31  # special tokens that can name one
+SHUFFLE_SEED = 20_190_416  # of the split, never of a run
+IMAGES_KEY, NOISE_KEY = 1, 2  # the upper 64 bits of Philox's key: streams apart from the corpora's
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images float32 [N, C, S, S] in -1..1 and their labels int64 [N]."""
+
+    images: Images
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A part to train on and one to validate on. ``sha256`` is that of all pixels and labels in file order;
+    ``skipped`` names each file that was left out, with the reason."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Part
+    valid: Part
+    sha256: str
+    skipped: tuple[str, ...] = ()
+
+
+def load_images(source: str | Path | None = None, side: int = 8, channels: int = 1) -> ImageSet:
+    """The images that ``source`` names: None for the digits, else a folder whose sub-folders are classes.
+
+    A folder's images are scaled to ``side`` x ``side`` and turned to grey (1 channel) or RGB (3). Raises
+    ValueError if there is nothing to read, and for fewer than 2 classes or more than 31.
+    """
+    if source is None:
+        if (side, channels) != (8, 1):
+            raise ValueError(f"the digits are 8 x 8 in 1 channel, got {side} x {side} in {channels}")
+        return _digits()
+    folder = Path(source)
+    if not str(source) or not folder.is_dir():
+        raise ValueError(f"images {str(source)!r}: expected a folder with one sub-folder a class")
+    return _folder(folder, side, channels)
+
+
+def shifted(images: Images, dy: Labels, dx: Labels) -> Images:
+    """Images [B, C, S, S], each moved by dy rows and dx columns in -1..1; the edge is repeated."""
+    side = images.shape[-1]
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    rows, columns = (1 - d[:, None] + np.arange(side) for d in (dy, dx))
+    pick, channel = np.arange(len(images))[:, None, None, None], np.arange(images.shape[1])[:, None, None]
+    moved: Images = padded[pick, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    return moved
+
+
+def draw_images(part: Part, batch: int, seed: int, step: int, augment: bool) -> tuple[Images, Labels]:
+    """Random images of ``part`` [batch, C, S, S] and their labels int64 [batch], the images moved by up to a
+    pixel each way if ``augment``. A pure function of its arguments (ARB-TRAIN-002)."""
+    words = np.random.Philox(key=seed + (IMAGES_KEY << 64), counter=step << 128).random_raw(2 * batch)
+    picks = (words[:batch] % np.uint64(len(part))).astype(np.int64)
+    images, labels = part.images[picks], part.labels[picks]
+    if augment:
+        place = (words[batch:] % np.uint64(9)).astype(np.int64)
+        images = shifted(images, place // 3 - 1, place % 3 - 1)
+    return images, labels
+
+
+def chunks(part: Part, largest: int) -> Iterator[Part]:
+    """All of ``part`` in its order, in as few parts of at most ``largest`` images as there can be; sizes
+    differ by one at most, so a mean of their means is the mean over images, or nearly."""
+    for places in np.array_split(np.arange(len(part)), -(-len(part) // largest)):
+        yield Part(part.images[places], part.labels[places])
+
+
+def class_entropy(labels: Labels) -> float:
+    """Entropy of the frequencies of the classes, nats an image: what a guess that sees no image scores."""
+    p = np.bincount(labels) / len(labels)
+    return float(-np.sum(p[p > 0] * np.log(p[p > 0])))
+
+
+def pixel_variance(images: Images) -> float:
+    """Mean squared error a pixel of the mean image: what a guess that sees no image scores."""
+    return float(images.astype(np.float64).var(axis=0).mean())
+
+
+def _digits() -> ImageSet:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ValueError(
+            "the digits come with scikit-learn, which is not installed: pip install scikit-learn, or name a "
+            "folder with --image-data"
+        ) from error
+    data = load_digits()
+    images = (data.images[:, None] / 8 - 1).astype(np.float32)
+    return _split(DIGITS, tuple("0123456789"), images, data.target.astype(np.int64))
+
+
+def _split(
+    name: str, classes: tuple[str, ...], images: Images, labels: Labels, skipped: tuple[str, ...] = ()
+) -> ImageSet:
+    digest = hashlib.sha256(images.astype("<f4").tobytes() + labels.astype("<i8").tobytes())
+    # sorted by random words: NumPy keeps those between its versions, and not its shuffles
+    order = np.argsort(np.random.Philox(key=SHUFFLE_SEED).random_raw(len(labels)), kind="stable")
+    held = np.arange(len(labels)) % 5 == 0
+    train, valid = (Part(images[order[where]], labels[order[where]]) for where in (~held, held))
+    return ImageSet(name, classes, train, valid, digest.hexdigest(), skipped)
+
+
+def _folder(folder: Path, side: int, channels: int) -> ImageSet:
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found: list[Images] = []
+    labels: list[int] = []
+    names: list[str] = []
+    skipped: list[str] = []
+    for place in classes:
+        before = len(found)
+        for path in sorted(p for p in place.rglob("*") if p.is_file() and not p.name.startswith(".")):
+            read = _read(path, side, channels)
+            if isinstance(read, str):
+                skipped.append(f"{path.relative_to(folder).as_posix()} ({read})")
+            else:
+                found.append(read)
+                labels.append(len(names))
+        if len(found) > before:
+            names.append(place.name)
+    if not 2 <= len(names) <= MOST_CLASSES:
+        shown = ", ".join(skipped[:5]) + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
+        raise ValueError(
+            f"images {str(folder)!r}: found {len(found)} images in {len(names)} sub-folders, expected 2 to "
+            f"{MOST_CLASSES} sub-folders with images, one a class; skipped: {shown or 'nothing'}"
+        )
+    images = np.stack(found)
+    name = folder.resolve().name or str(folder)
+    return _split(name, tuple(names), images, np.array(labels, dtype=np.int64), tuple(skipped))
+
+
+def _read(path: Path, side: int, channels: int) -> Images | str:
+    """The image float32 [C, S, S], or why there is none."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise ValueError(
+            "a folder of images needs Pillow, which is not installed: pip install pillow"
+        ) from error
+    try:
+        if not path.stat().st_size:
+            return "empty"
+        with Image.open(path) as opened:
+            scaled = opened.convert(MODES[channels]).resize((side, side), Image.Resampling.BOX)
+    except Image.DecompressionBombError:
+        return "too large"
+    except UnidentifiedImageError:
+        return "not an image that Pillow knows"
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises the last for a broken PNG
+        return f"cannot be decoded: {error}"
+    pixels = np.asarray(scaled, dtype=np.float32).reshape(side, side, channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(127.5) - np.float32(1)
