@@ -68,8 +68,11 @@ def model_config(config: Mapping[str, Any]) -> ARBConfig:
             f"a checkpoint of the {options['baseline']} baseline, only ternary models can be sampled"
         )
     found: dict[str, Any] = {}
-    for name in ("d_model", "layers", "heads", "group_size", "seed", "experts", "top_k", "max_moe_iters"):
+    for name in ("d_model", "layers", "heads", "group_size", "seed"):
         found[name] = _number(options, name)
+    for name in ("experts", "top_k", "max_moe_iters"):  # checkpoints from before there were experts have none
+        if name in options:
+            found[name] = _number(options, name)
     window = None if options.get("window") is None else _number(options, "window")
     if window is None and options.get("preserve_state"):
         window = _number(options, "ctx")  # as the trainers have it: the cache may not grow with the corpus

@@ -371,6 +371,7 @@ def test_configurations_are_those_of_the_trainers() -> None:
     for flags in (
         {},
         {"d_model": 96, "layers": 3, "heads": 6, "group_size": 32, "seed": 2**63, "window": 17},
+        {"experts": 3, "top_k": 1, "max_moe_iters": 2},
         {"preserve_state": True, "ctx": 11},
         {"preserve_state": True, "ctx": 11, "window": 17},
     ):

@@ -17,9 +17,9 @@ lane() { # lane NAME COMMAND...
 lane lint ruff check
 lane format ruff format --check
 lane types scripts/types.sh
-lane reference python -m pytest conformance --backend reference -n 2 "$@"
+# what stands around the kernels is judged once, on torch; tox runs the whole suite on each
+lane reference python -m pytest conformance --backend reference --kernels -n 2 "$@"
 lane torch python -m pytest conformance --backend torch -n 2 "$@"
-# interpreted and scalar they are slow: what stands around the kernels is judged by the lanes above and by tox
 TRITON_INTERPRET=1 lane triton python -m pytest conformance --backend triton --kernels -n 2 "$@"
 lane tilelang python -m pytest conformance --backend tilelang --kernels -n 2 "$@"
 if [ $# -eq 0 ]; then
