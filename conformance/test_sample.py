@@ -70,9 +70,12 @@ def run(target: Target, path: Path, *words: str) -> int:
 
 
 def process(*words: str) -> subprocess.Popen[bytes]:
-    """The command in a process of its own."""
-    start = f"import sys; sys.path.insert(0, {str(find_suite().parent)!r}); from arbitor.cli import main"
-    command = [sys.executable, "-c", f"{start}; sys.exit(main())", "sample", *words]
+    """The command in a process of its own, which hears SIGINT even if the suite, in the background, does
+    not."""
+    path = f"import sys; sys.path.insert(0, {str(find_suite().parent)!r})"
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start = f"{path}; {heard}; from arbitor.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", start, "sample", *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
