@@ -37,7 +37,7 @@ class Ranks:
     def _reduced(self, tensor: torch.Tensor, how: dist.ReduceOp.RedOpType) -> torch.Tensor:
         placed = tensor.cuda() if dist.get_backend() == "nccl" else tensor
         dist.all_reduce(placed, how)
-        return placed
+        return placed.to(tensor.device)
 
     def any(self, flag: bool) -> bool:
         """Whether it is true on some rank."""
@@ -57,16 +57,17 @@ class Ranks:
         return tensor[self.rank * share : (self.rank + 1) * share]
 
 
-def start_ranks() -> Ranks | None:
+def start_ranks(device: str = "auto") -> Ranks | None:
     """Join the group that `torchrun` has started this process in; None if there is one process alone.
 
-    nccl if there is a GPU for each process of this machine, else gloo.
+    nccl if there is a GPU for each process of this machine and `device` is not "cpu", else gloo.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return None
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    on_gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    enough = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    on_gpus = enough and device != "cpu"
     if on_gpus:
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if on_gpus else "gloo")

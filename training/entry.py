@@ -57,7 +57,7 @@ def main(
     there are."""
     options = parse(description, arguments, data, finetuning, **defaults)
     try:
-        ranks = start_ranks()
+        ranks = start_ranks(options.device)
         if ranks is not None and ranks.rank:
             console.quiet = True  # one of them speaks
         task = task_of(options)
