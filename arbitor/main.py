@@ -16,7 +16,7 @@ from torch import nn
 
 from .attention import CausalAttention, rotary_angles
 from .components import rms_norm
-from .modalities import CLASS_TOKEN, FIRST_LABEL, MU, ImageShape, frames
+from .modalities import CLASS_TOKEN, MU, NO_LABEL, ImageShape, frames, label_tokens
 from .moe import MixtureOfExperts, mlp
 from .parts import Parts, TernaryParts
 from .runtime import reset_runtime_state
@@ -70,8 +70,9 @@ class Block(nn.Module):
         self.attention = CausalAttention(config.d_model, config.heads, config.window, parts)
         if config.experts:
             shape = (config.experts, config.top_k, config.max_moe_iters)
-            self.moe = MixtureOfExperts(config.d_model, hidden, *shape, parts)
+            self.moe: MixtureOfExperts | None = MixtureOfExperts(config.d_model, hidden, *shape, parts)
         else:
+            self.moe = None
             self.up, self.down = parts.linear(config.d_model, hidden), parts.linear(hidden, config.d_model)
 
     def forward(
@@ -79,7 +80,9 @@ class Block(nn.Module):
     ) -> torch.Tensor:
         """x float32 [B, T, d] -> [B, T, d]."""
         x = x + self.attention(rms_norm(x), angles, stateful, causal)
-        y: torch.Tensor = self.moe(x) if hasattr(self, "moe") else x + mlp(rms_norm(x), self.up, self.down)
+        if self.moe is None:
+            return x + mlp(rms_norm(x), self.up, self.down)
+        y: torch.Tensor = self.moe(x)
         return y
 
 
@@ -162,11 +165,11 @@ class ARBModel(nn.Module):
     def denoise(
         self, noised: torch.Tensor, times: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """noised float32 [B, C, S, S], times int64 [B], labels int64 [B] or none -> clean images."""
+        """noised float32 [B, C, S, S], times and labels int64 [B] (NO_LABEL for none) -> clean images."""
         self._require("noised_in", "enable_diffusion")
         shape = self.config.image
         patches = self.noised_in(shape.patches(noised))
-        tokens = torch.full_like(times, CLASS_TOKEN) if labels is None else FIRST_LABEL + labels
+        tokens = label_tokens(torch.full_like(times, NO_LABEL) if labels is None else labels, shape.classes)
         ahead = torch.stack([rms_norm(self.time_table(times)), self._rows(tokens)], dim=1)
         hidden = self._trunk(torch.cat([ahead, patches], dim=1), causal=False)
         return shape.images(self.clean_head(hidden[:, 2:]))

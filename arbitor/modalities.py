@@ -9,7 +9,8 @@ import torch
 
 MU = 255  # of the mu-law, ITU-T G.711
 CLASS_TOKEN = 256  # its position gives the class of an image
-FIRST_LABEL = 257  # 257 + class conditions a diffusion; 256 is no class
+FIRST_LABEL = 257  # 257 + class conditions a diffusion
+NO_LABEL = -1  # no class: special token 256
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,16 @@ class ImageShape:
         n, p = self.side // self.patch, self.patch
         cut = patches.reshape(-1, n, n, self.channels, p, p)
         return cut.permute(0, 3, 1, 4, 2, 5).reshape(-1, self.channels, self.side, self.side)
+
+
+def label_tokens(labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Classes int64 [B] or NO_LABEL -> special tokens (ARB-MODEL-007).
+
+    Raises ValueError for another number on the CPU; nothing waits for a device.
+    """
+    if not labels.is_cuda and not bool(((labels >= NO_LABEL) & (labels < classes)).all()):
+        raise ValueError(f"labels must be in {NO_LABEL}..{classes - 1}, got {labels.tolist()}")
+    return FIRST_LABEL + labels
 
 
 def frames(waveform: torch.Tensor, length: int) -> torch.Tensor:

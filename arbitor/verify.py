@@ -143,11 +143,13 @@ def machine() -> dict[str, Any]:
 def source(root: Path) -> dict[str, Any] | None:
     """Commit of the checkout at `root` and whether its files differ from it.
 
-    A copy of the files without their history is what ARBITOR_COMMIT says that it is, or None.
+    ARBITOR_COMMIT says it of a copy whose history is not there, or is not its own.
     """
+    told = os.environ.get("ARBITOR_COMMIT")
+    if told:
+        return {"commit": told, "told by": "ARBITOR_COMMIT"}
     if not (root / ".git").exists():
-        told = os.environ.get("ARBITOR_COMMIT")
-        return {"commit": told, "told by": "ARBITOR_COMMIT"} if told else None
+        return None
     try:
         commit = _git(root, "rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain"))}

@@ -368,3 +368,40 @@ def test_samples_are_drawn_by_class_and_always_the_same(tmp_path: Path) -> None:
     assert pixels.shape == (3 * 9 * 4, 2 * 9 * 4)
     second = ((samples[3, 0] + 1) * 127.5).round().long().numpy()  # row 1, column 1
     assert np.array_equal(pixels[36:68:4, 36:68:4], second)
+
+
+@pytest.mark.clause("ARB-MODEL-007")
+def test_samples_need_no_saved_run(tmp_path: Path) -> None:
+    """--samples names a file of its own; without it a run that saves nothing draws nothing."""
+    size = [
+        "--d-model",
+        "16",
+        "--layers",
+        "1",
+        "--heads",
+        "2",
+        "--batch",
+        "2",
+        "--steps",
+        "1",
+        "--times",
+        "2",
+    ]
+    flags = [
+        *size,
+        "--threads",
+        "1",
+        "--no-save",
+        "--backend",
+        "torch",
+        "--device",
+        "cpu",
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    task = entry.image_task(noise.DiffusionTask)
+    assert (
+        entry.main("a test", [*flags, "--samples", str(tmp_path / "s.png")], task_of=task, data="diffusion")
+        == 0
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["s.png"]

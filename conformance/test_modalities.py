@@ -12,7 +12,7 @@ from arbitor.conformance import models
 from arbitor.conformance.models import QUICK, backward, hash_of
 from arbitor.conformance.target import Target
 from arbitor.main import ARBConfig, ARBModel
-from arbitor.modalities import ImageShape
+from arbitor.modalities import NO_LABEL, ImageShape
 from arbitor.runtime import configure_ternary_training
 from arbitor.update import ternary_modules
 
@@ -148,6 +148,7 @@ def test_diffusion_by_parts(target: Target) -> None:
         for other in (model.denoise(x, times + 1, label), model.denoise(x, times, label + 1)):
             assert moved(other) == [0, 1, 2, 3]
         assert moved(model.denoise(x, times)) == [0, 1, 2, 3]
+        assert torch.equal(model.denoise(x, times), model.denoise(x, times, torch.full_like(label, NO_LABEL)))
         for row, column in ((0, 0), (3, 3)):
             changed = x.clone()
             changed[:, :, row, column] += 1.0
@@ -161,6 +162,11 @@ def test_inputs_that_are_refused(target: Target) -> None:
         model.vision(torch.zeros(1, 1, 4, 4, device=target.device))
     with pytest.raises(ValueError, match=r"S at least 4, got \(1, 3\)"):
         model.audio(torch.zeros(1, 3, device=target.device))
+    if target.device == "cpu":  # elsewhere nothing waits for the device
+        one = torch.zeros(1, dtype=torch.int64)
+        for label in (-2, 3):
+            with pytest.raises(ValueError, match=r"labels must be in -1\.\.2, got"):
+                model.denoise(images(target, 1), one, one + label)
     with pytest.raises(ValueError, match="multiple of patch"):
         ImageShape(side=5, patch=2)
     with pytest.raises(ValueError, match="classes must be in"):

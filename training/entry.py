@@ -65,8 +65,9 @@ def main(
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    finally:
+        end_ranks()
     report(options, task, result)
-    end_ranks()
     if options.report is not None and (ranks is None or ranks.rank == 0):
         write_report(options.report, task, result)
     return INTERRUPTED if result.interrupted else 0

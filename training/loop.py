@@ -99,12 +99,13 @@ class Trainer:
         taken: Taken | None = None,
     ) -> None:
         self.options, self.task, self.learner, self.device = options, task, learner, device
-        self.ranks, self._writes = ranks, not options.no_save and (ranks is None or ranks.rank == 0)
+        self.ranks, self._first = ranks, ranks is None or ranks.rank == 0
         if ranks is not None:
             if options.batch % ranks.size:
                 raise ValueError(f"--batch {options.batch} is no multiple of the {ranks.size} ranks")
             learner.join(ranks)
-        self.folder = None if options.no_save else RunFolder(options.runs, options.run)
+        # one of several ranks writes
+        self.folder = RunFolder(options.runs, options.run) if self._first and not options.no_save else None
         self._parts = options.accum if options.accumulate == "exact" else 1
         self.done = 0
         self.result = Result(learner.name, unit=task.unit, guess=task.guess, guess_name=task.guess_name)
@@ -125,26 +126,27 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue from the checkpoint of this run; the options must be those of its beginning."""
-        if self.folder is None:
+        if self.options.no_save:
             raise ValueError("--resume needs a saved run, --no-save excludes it")
-        checkpoint = load_checkpoint(self.folder.path / CHECKPOINT)
+        path = self.options.runs / self.options.run
+        checkpoint = load_checkpoint(path / CHECKPOINT)
         pending = checkpoint.config.pop("pending", {"losses": [], "counts": {}})
         if "init" in checkpoint.config:  # a finetuning goes on from what it was begun with
             self._config["init"] = checkpoint.config["init"]
         different = config_mismatch(checkpoint.config, self._config)
         if different:
-            raise ValueError(f"{self.folder.path} was started with other settings: {', '.join(different)}")
+            raise ValueError(f"{path} was started with other settings: {', '.join(different)}")
         self.learner.load_state({name: tensor.to(self.device) for name, tensor in checkpoint.tensors.items()})
         self.done = checkpoint.step
         self._sums += torch.tensor([pending["counts"].get(name, 0) for name in COUNTS], device=self.device)
         losses = [float.fromhex(loss) for loss in pending["losses"]]
         self._window = [torch.tensor(loss, device=self.device) for loss in losses]
-        if self._writes:
+        if self.folder is not None:
             self.folder.truncate(self.done)
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        if self.folder is None or not self._writes:
+        if self.folder is None:
             return
         fmt: Any = self.options.checkpoint_format
         pending = {
@@ -161,7 +163,7 @@ class Trainer:
         )
 
     def _start_folder(self) -> None:
-        if self.folder is None or self.done or not self._writes:
+        if self.folder is None or self.done:
             return
         if self.folder.metrics_path.exists():
             console.print(f"{self.folder.path} held an earlier run, which this one replaces", markup=False)
@@ -178,18 +180,18 @@ class Trainer:
             while self.done < self.options.steps and not self._any(bool(interrupted)):
                 self._step()
                 self._after_step(progress)
-            self.result.interrupted = bool(interrupted)
+            self.result.interrupted = self._any(bool(interrupted))
         self.result.seconds = time.monotonic() - started
         self.result.steps = self.done
         self.result.digest = state_hash(self.learner.state())
-        if self.folder is not None and self._writes:
+        if self.folder is not None:
             self.save()
             try:
                 title = f"{self.options.run}: {self.learner.name}"
                 self.folder.plot(title, self.task.unit, self.task.guess_name, self.task.guess)
             except ValueError as error:  # interrupted before the first line, or nothing was to be logged
                 console.print(f"no picture: {error}", markup=False)
-        if isinstance(self.task, Finishing) and self._writes and not self.result.interrupted:
+        if isinstance(self.task, Finishing) and self._first and not self.result.interrupted:
             self.task.finish(self.learner.model, None if self.folder is None else self.folder.path)
         return self.result
 
@@ -257,7 +259,7 @@ class Trainer:
             record |= self.result.measures
             self.result.valid.append(record["val_loss"])
         progress.advance(self._parts, self.task.items, record)
-        if record and self.folder is not None and self._writes:
+        if record and self.folder is not None:
             self.folder.append({"step": self.done, **record, "tokens_per_s": round(progress.rate)})
         if o.save_interval and self._due(o.save_interval):
             self.save()

@@ -15,13 +15,12 @@ import numpy as np
 import torch
 
 from arbitor.main import ARBModel
-from arbitor.modalities import signal_share
+from arbitor.modalities import NO_LABEL, signal_share
 
 from .image_tasks import ImageTask, mean_squared_error
 from .images import NOISE_KEY, pixel_variance
 from .task import Batch
 
-NO_LABEL = -1  # special token 256 is one below that of class 0 (ARB-MODEL-007)
 DROPPED = 0.1  # share of labels that training hides
 SAMPLES = 8  # of every class, in the picture
 VALID_SEED, SAMPLE_SEED = 2**64 - 1, 2**64 - 2  # of noise that is the same in every run
