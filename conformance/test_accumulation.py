@@ -137,7 +137,7 @@ def test_one_bad_microbatch_skips_the_whole_update(
     [
         (("--steps", "7", "--accum", "2"), "--steps 7 is no multiple of --accum 2"),
         (
-            ("--steps", "8", "--accum", "8", "--batch", "32", "--ctx", "512"),
+            ("--steps", "8", "--accum", "8", "--batch", "256", "--ctx", "64"),
             "at most 131071 tokens, got 131072",
         ),
     ],

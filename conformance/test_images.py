@@ -16,7 +16,7 @@ from arbitor.main import ARBConfig, ARBModel
 from arbitor.modalities import ImageShape, signal_share
 
 data = pytest.importorskip("training.images", reason="the trainers do not ship")
-noise = pytest.importorskip("training.noise")
+noise = pytest.importorskip("training.denoising")
 VisionTask = pytest.importorskip("training.image_tasks").VisionTask
 options = pytest.importorskip("training.options")
 entry = pytest.importorskip("training.entry")
@@ -155,8 +155,7 @@ def test_too_few_and_too_many_classes(
 ) -> None:
     root = folder_of(tmp_path / "images", classes) if classes else tmp_path
     flags = ["--no-save", "--steps", "1", "--image-data", str(root)]
-    task = entry.image_task(VisionTask)
-    assert entry.main("a test", flags, task_of=task, data="images") == 2
+    assert entry.main("a test", flags, kind=VisionTask) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert f"found {found} sub-folders, expected 2 to 31" in error[0]
@@ -176,7 +175,7 @@ BAD = {
     "--times 0": "--times must be at least 1",
     "--samples .": "--samples . is a folder, expected a file",
     "--image-data nowhere": "images 'nowhere': expected a folder with one sub-folder a class",
-    "--batch 8000": "an update is of at most 131071 patches, got 144000",
+    "--batch 8000": "an update is of at most 131071 tokens, got 144000",
 }
 
 
@@ -185,7 +184,7 @@ def test_bad_flags(flags: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Status 2 and one sentence."""
     call = ["--no-save", "--steps", "1", "--d-model", "16", *flags.split()]
     try:
-        status = entry.main("a test", call, task_of=entry.image_task(noise.DiffusionTask), data="diffusion")
+        status = entry.main("a test", call, kind=noise.DiffusionTask)
     except SystemExit as left:
         status = left.code
     assert status == 2
@@ -311,7 +310,7 @@ def test_a_resumed_run_on_images(task: Any, tmp_path: Path, monkeypatch: pytest.
 
     def run(*more: str) -> Any:
         made_options = options.parse("a test", [*call, *more], kind)
-        return loop.train(made_options, entry.image_task(task)(made_options))
+        return loop.train(made_options, task.of(made_options))
 
     whole = run("--run", "whole")
     honest = loop.Trainer._after_step
@@ -399,9 +398,5 @@ def test_samples_need_no_saved_run(tmp_path: Path) -> None:
         "--runs",
         str(tmp_path / "runs"),
     ]
-    task = entry.image_task(noise.DiffusionTask)
-    assert (
-        entry.main("a test", [*flags, "--samples", str(tmp_path / "s.png")], task_of=task, data="diffusion")
-        == 0
-    )
+    assert entry.main("a test", [*flags, "--samples", str(tmp_path / "s.png")], kind=noise.DiffusionTask) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["s.png"]

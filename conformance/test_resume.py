@@ -79,7 +79,7 @@ class Runs:
     def measured(self, name: str) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl without the speed."""
         lines = read_metrics(self.path(name, "metrics.jsonl"))
-        return [{key: value for key, value in line.items() if key != "tokens_per_s"} for line in lines]
+        return [{key: value for key, value in line.items() if key != "items_per_s"} for line in lines]
 
     def end(self, name: str) -> tuple[list[dict[str, Any]], int, str]:
         """All that has to be equal: what was measured, the step, the hash of the state."""

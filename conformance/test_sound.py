@@ -20,9 +20,9 @@ pytest.importorskip("soundfile", reason="decodes sound files")
 
 import soundfile
 
-from training import sound
+from training import entry, sound
 from training.options import Options, parse
-from training.sound import AudioTask, Sound, audio_task, load_sound, melody
+from training.sound import AudioTask, Sound, load_sound, melody
 
 MELODY_SHA256 = "fb3d7b5c41bcd417c173c6bd0382c873336437f0173334cff8bc2ffed72b59d7"
 # 255 |s| + 1 is a power of two, so the logarithms are exact fractions: ln 16 / ln 256 = 1/2
@@ -128,7 +128,9 @@ def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (reasons["silent.wav"], reasons["cover.png"]) == ("empty)", "not .wav or .flac)")
     assert reasons["link.wav"] == "not a regular file)"
     write(tmp_path / "long.wav", [0.25] * 200)
-    audio_task(Options(audio_data=str(tmp_path), ctx=2, frame=4))
+    small = "--d-model 16 --layers 1 --heads 2 --batch 1 --ctx 2 --frame 4 --steps 1 --threads 1 --no-save"
+    flags = [*small.split(), "--backend", "torch", "--device", "cpu", "--audio-data", str(tmp_path)]
+    assert entry.main("a test", flags, kind=AudioTask) == 0
     shown = capsys.readouterr().err
     assert "skipped corrupt.wav (cannot be decoded" in shown
     assert "skipped silent.wav (empty)" in shown
@@ -151,7 +153,7 @@ def test_nothing_is_left(tmp_path: Path) -> None:
         load_sound(tmp_path / "gone")
     with pytest.raises(ValueError, match="found nothing, expected a file or a folder"):
         load_sound("")
-    with pytest.raises(ValueError, match="found no sound; skipped: nothing, the folder is empty"):
+    with pytest.raises(ValueError, match="found no sound; skipped: nothing, it is empty"):
         load_sound(tmp_path / "none")
     (tmp_path / "corrupt.wav").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=r"found no sound; skipped: corrupt\.wav \(cannot be decoded"):

@@ -10,10 +10,10 @@ if __package__ in (None, ""):  # run as a file: the checkout, not training/, is 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from training.entry import main
-from training.sound import audio_task
+from training.sound import AudioTask
 
 # Half the width of the text trainers: a frame has 16 * 256 logits, so most of the time goes into the head.
 DEFAULTS: dict[str, Any] = {"run": "audio", "d_model": 64, "ctx": 32, "batch": 16, "steps": 400}
 
 if __name__ == "__main__":
-    sys.exit(main("Train ARBModel on sound.", task_of=audio_task, data="audio", **DEFAULTS))
+    sys.exit(main("Train ARBModel on sound.", kind=AudioTask, **DEFAULTS))

@@ -225,11 +225,14 @@ def _read_folder(folder: Path) -> tuple[bytes, tuple[str, ...]]:
         else:
             texts.append(data)
     if not texts:
-        shown = ", ".join(skipped[:5]) + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
-        raise ValueError(
-            f"corpus {str(folder)!r}: found no text file below it; skipped: {shown or 'nothing, it is empty'}"
-        )
+        raise ValueError(f"corpus {str(folder)!r}: found no text file below it; skipped: {some_of(skipped)}")
     return b"\n".join(texts), tuple(skipped)
+
+
+def some_of(skipped: Sequence[str]) -> str:
+    """The first files that were left out, for a sentence."""
+    more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+    return ", ".join(skipped[:5]) + more or "nothing, it is empty"
 
 
 def files_below(folder: Path, skipped: list[str]) -> list[Path]:

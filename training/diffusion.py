@@ -12,12 +12,11 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the checkout, not training/, is the root of imports
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.entry import image_task, main
-from training.noise import DiffusionTask
+from training.denoising import DiffusionTask
+from training.entry import main
 
 DEFAULTS: dict[str, Any] = {
     "run": "diffusion",
-    "ctx": 1,  # an image is no window of a longer one
     "d_model": 128,
     "batch": 32,
     "steps": 1500,
@@ -25,5 +24,4 @@ DEFAULTS: dict[str, Any] = {
 }
 
 if __name__ == "__main__":
-    task = image_task(DiffusionTask)
-    sys.exit(main("Train ARBModel to make images.", task_of=task, data="diffusion", **DEFAULTS))
+    sys.exit(main("Train ARBModel to make images.", kind=DiffusionTask, **DEFAULTS))

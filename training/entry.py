@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from rich.table import Table
 from arbitor.checkpoint import write_whole
 from arbitor.ranks import end_ranks, start_ranks
 
-from .corpus import load_corpus
-from .images import ImageSet, load_images
 from .loop import Result, console, train
 from .options import Options, parse
 from .task import Task, TextTask
@@ -25,42 +23,22 @@ from .task import Task, TextTask
 INTERRUPTED = 130
 
 
-def text_task(options: Options) -> Task:
-    """The text that the flags name; says what of it was skipped."""
-    corpus = load_corpus(options.text_data)
-    for skipped in corpus.skipped:
-        console.print(f"skipped {skipped}", style="yellow", markup=False)
-    return TextTask(corpus, options)
-
-
-def image_task(task: Callable[[ImageSet, Options], Task]) -> Callable[[Options], Task]:
-    """A task on the images that the flags name; says which of them were skipped."""
-
-    def task_of(options: Options) -> Task:
-        images = load_images(options.image_data, options.image_side, options.image_channels)
-        for skipped in images.skipped:
-            console.print(f"skipped {skipped}", style="yellow", markup=False)
-        return task(images, options)
-
-    return task_of
-
-
 def main(
     description: str,
     arguments: Sequence[str] | None = None,
-    task_of: Callable[[Options], Task] = text_task,
-    data: str = "text",
+    kind: type[Task] = TextTask,
     finetuning: bool = False,
     **defaults: Any,
 ) -> int:
-    """Run one trainer from the command line; gives the exit status. `data` and `finetuning` say which flags
-    there are."""
-    options = parse(description, arguments, data, finetuning, **defaults)
+    """Run one trainer, of that kind of task, from the command line; gives the exit status."""
+    options = parse(description, arguments, kind.kind, finetuning, **defaults)
     try:
         ranks = start_ranks(options.device)
         if ranks is not None and ranks.rank:
             console.quiet = True  # one of them speaks
-        task = task_of(options)
+        task = kind.of(options)
+        for skipped in task.skipped:
+            console.print(f"skipped {skipped}", style="yellow", markup=False)
         result = train(options, task, ranks)
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -13,9 +12,9 @@ from arbitor.kernels.operations import MAX_TOKENS
 from arbitor.main import ARBModel
 from arbitor.modalities import ImageShape
 
-from .images import ImageSet, Part, chunks, class_entropy, draw_images
+from .images import ImageSet, Part, chunks, class_entropy, draw_images, load_images
 from .options import Options
-from .task import Batch, mean_cross_entropy
+from .task import Batch, Task, mean_cross_entropy
 
 VALID_BATCH = 256  # images; not --batch, so that every run's validation is over the same
 NEXT_PATCHES = 0.1  # weight of their error beside the cross-entropy of the class
@@ -26,37 +25,32 @@ def mean_squared_error(guess: torch.Tensor, truth: torch.Tensor, parts: int) -> 
     return (guess.float() - truth).square().sum() / (parts * truth.numel())
 
 
-@dataclass
-class ImageTask:
+class ImageTask(Task):
     """What both tasks on images have. Raises ValueError for options that do not go with images."""
 
-    data: ImageSet
-    options: Options
+    item = "images"
+    beside: ClassVar[int]  # positions of an image beside its patches
 
-    flags: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        o, data = self.options, self.data
+    def __init__(self, data: ImageSet, options: Options) -> None:
+        o, self.data, self.options = options, data, options
         if o.preserve_state:
             raise ValueError("--preserve-state is for text: images do not go on in the next one")
         if not len(data.train) or not len(data.valid):
             raise ValueError(
                 f"images {data.name}: {len(data.train)} to train on, {len(data.valid)} to validate"
             )
-        image = ImageShape(
-            data.train.images.shape[-1], data.train.images.shape[1], o.patch, len(data.classes)
-        )
-        positions = image.count + 2  # of a diffusion; vision has one fewer
-        tokens = o.batch * (o.accum if o.accumulate == "exact" else 1) * positions
-        if tokens > MAX_TOKENS:
-            raise ValueError(
-                f"an update is of at most {MAX_TOKENS} patches, got {tokens}: take a larger --patch"
-            )
-        self._chunk = min(VALID_BATCH, MAX_TOKENS // positions)
-        self.image = image
-        self.shape: Mapping[str, Any] = {"image": image, "times": o.times}
-        self.name, self.sha256, self.items = data.name, data.sha256, o.batch
+        channels, side = data.train.images.shape[1:3]
+        self.image = ImageShape(side, channels, o.patch, len(data.classes))
+        self.shape = {"image": self.image, "times": o.times}
+        self.name, self.sha256, self.skipped = data.name, data.sha256, data.skipped
         self.size = f"{len(data.train):,} + {len(data.valid):,} images of {len(data.classes)} classes"
+        self.items = o.batch
+        self.positions = o.batch * (self.image.count + self.beside)
+
+    @classmethod
+    def of(cls, options: Options) -> Self:
+        """The images that --image-data names."""
+        return cls(load_images(options.image_data, options.image_side, options.image_channels), options)
 
     def _drawn(self, step: int) -> Part:
         o = self.options
@@ -64,22 +58,21 @@ class ImageTask:
 
     def _validation(self) -> Iterable[Part]:
         """The validation part, or its first --eval-batches chunks if it is longer."""
-        return itertools.islice(chunks(self.data.valid, self._chunk), self.options.eval_batches)
+        largest = min(VALID_BATCH, MAX_TOKENS // (self.image.count + self.beside))
+        return itertools.islice(chunks(self.data.valid, largest), self.options.eval_batches)
 
 
-@dataclass
 class VisionTask(ImageTask):
     """The class of an image. The loss is the class's cross-entropy and 0.1 of the mean squared error of the
     next patches, in training and in validation; `accuracy` is measured beside it."""
 
-    flags: Mapping[str, Any] = field(default_factory=lambda: {"enable_vision": True})
+    kind, unit, guess_name = "images", "nats an image", "class entropy"
+    flags: ClassVar[Mapping[str, Any]] = {"enable_vision": True}
+    beside = 1
 
-    unit = "nats an image"
-    guess_name = "class entropy"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.guess = class_entropy(self.data.train.labels)
+    def __init__(self, data: ImageSet, options: Options) -> None:
+        super().__init__(data, options)
+        self.guess = class_entropy(data.train.labels)
 
     def batch(self, step: int) -> Batch:
         """Images float32 [batch, C, S, S], labels int64 [batch]."""

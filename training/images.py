@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .corpus import some_of
+
 Images = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
@@ -149,10 +151,9 @@ def _folder(folder: Path, side: int, channels: int) -> ImageSet:
         if len(found) > before:
             names.append(place.name)
     if not 2 <= len(names) <= MOST_CLASSES:
-        shown = ", ".join(skipped[:5]) + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
         raise ValueError(
             f"images {str(folder)!r}: found {len(found)} images in {len(names)} sub-folders, expected 2 to "
-            f"{MOST_CLASSES} sub-folders with images, one a class; skipped: {shown or 'nothing'}"
+            f"{MOST_CLASSES} sub-folders with images, one a class; skipped: {some_of(skipped)}"
         )
     images = np.stack(found)
     name = folder.resolve().name or str(folder)

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from arbitor.checkpoint import load_checkpoint, save_checkpoint, state_hash
 from arbitor.kernels import registry
+from arbitor.kernels.operations import MAX_TOKENS
 from arbitor.ranks import Ranks
 from arbitor.update import COUNTS
 
@@ -28,7 +29,7 @@ from .learners import Learner, make_learner
 from .options import Options
 from .progress import Progress
 from .run_folder import RunFolder, config_mismatch
-from .task import Batch, Finishing, Task
+from .task import Batch, Task
 from .ternary_runtime import reset_runtime_state
 from .transfer import Taken, take_over
 
@@ -104,9 +105,12 @@ class Trainer:
             if options.batch % ranks.size:
                 raise ValueError(f"--batch {options.batch} is no multiple of the {ranks.size} ranks")
             learner.join(ranks)
+        self._parts = options.accum if options.accumulate == "exact" else 1
+        positions = task.positions * self._parts
+        if positions > MAX_TOKENS and not options.baseline:
+            raise ValueError(f"an update is of at most {MAX_TOKENS} tokens, got {positions}")
         # one of several ranks writes
         self.folder = RunFolder(options.runs, options.run) if self._first and not options.no_save else None
-        self._parts = options.accum if options.accumulate == "exact" else 1
         self.done = 0
         self.result = Result(learner.name, unit=task.unit, guess=task.guess, guess_name=task.guess_name)
         self.result.float_parameters = sum(p.numel() for p in learner.model.parameters())
@@ -176,7 +180,7 @@ class Trainer:
         """Train to the last step, or until interrupted; either way nothing is lost."""
         self._start_folder()
         started = time.monotonic()
-        with _interruptible() as interrupted, Progress(self.options.steps, self.done, console) as progress:
+        with _interruptible() as interrupted, self._progress() as progress:
             while self.done < self.options.steps and not self._any(bool(interrupted)):
                 self._step()
                 self._after_step(progress)
@@ -191,9 +195,12 @@ class Trainer:
                 self.folder.plot(title, self.task.unit, self.task.guess_name, self.task.guess)
             except ValueError as error:  # interrupted before the first line, or nothing was to be logged
                 console.print(f"no picture: {error}", markup=False)
-        if isinstance(self.task, Finishing) and self._first and not self.result.interrupted:
+        if self._first and not self.result.interrupted:
             self.task.finish(self.learner.model, None if self.folder is None else self.folder.path)
         return self.result
+
+    def _progress(self) -> Progress:
+        return Progress(self.options.steps, self.done, self.task.item, console)
 
     def _step(self) -> None:
         """One update from `self._parts` microbatches."""
@@ -260,7 +267,7 @@ class Trainer:
             self.result.valid.append(record["val_loss"])
         progress.advance(self._parts, self.task.items, record)
         if record and self.folder is not None:
-            self.folder.append({"step": self.done, **record, "tokens_per_s": round(progress.rate)})
+            self.folder.append({"step": self.done, **record, "items_per_s": round(progress.rate)})
         if o.save_interval and self._due(o.save_interval):
             self.save()
 

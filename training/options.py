@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from arbitor.components import UpdateRule
-from arbitor.kernels.operations import MAX_TOKENS, RULES, SCALAR_RANGES
+from arbitor.kernels.operations import RULES, SCALAR_RANGES
 
 DEFAULTS = UpdateRule()
 Q16 = 1 << 16
@@ -255,12 +255,8 @@ def _problem(options: Options) -> str | None:
         highest = SCALAR_RANGES[name][1]
         if not 0 <= getattr(options, name) * Q16 <= highest:
             return f"--{name.replace('_', '-')} must be in 0..{highest // Q16}, got {getattr(options, name)}"
-    if options.accumulate == "exact":
-        if options.steps % options.accum:
-            return f"--accumulate exact: --steps {options.steps} is no multiple of --accum {options.accum}"
-        tokens = options.accum * options.batch * options.ctx
-        if tokens > MAX_TOKENS:
-            return f"--accumulate exact: an update is of at most {MAX_TOKENS} tokens, got {tokens}"
+    if options.accumulate == "exact" and options.steps % options.accum:
+        return f"--accumulate exact: --steps {options.steps} is no multiple of --accum {options.accum}"
     if options.group_size % 4:
         return f"--group-size must be a multiple of 4, got {options.group_size}"
     if options.report is not None and options.report.is_dir():

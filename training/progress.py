@@ -1,4 +1,4 @@
-"""The progress bar of a run: loss, votes, trits flipped a step, tokens a second."""
+"""The progress bar of a run: loss, votes, trits flipped a step, items a second."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rich.progress import Progress as Bar
 class Progress:
     """A bar on a terminal, one line a logged record elsewhere."""
 
-    def __init__(self, steps: int, done: int, console: Console) -> None:
-        self._console = console
+    def __init__(self, steps: int, done: int, item: str, console: Console) -> None:
+        self._console, self._item = console, item
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -28,7 +28,7 @@ class Progress:
         )
         self._task = self._bar.add_task("train", total=steps, completed=done, note="")
         self._steps, self._done = steps, done
-        self._since, self._tokens = time.monotonic(), 0
+        self._since, self._items = time.monotonic(), 0
         self.rate = 0.0
 
     def __enter__(self) -> Progress:
@@ -40,26 +40,25 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def advance(self, steps: int, tokens: int, record: Mapping[str, Any]) -> None:
-        """So many steps of so many tokens done; `record` is what was logged after them, or empty."""
+    def advance(self, steps: int, items: int, record: Mapping[str, Any]) -> None:
+        """So many steps of so many items done; `record` is what was logged after them, or empty."""
         self._done += steps
-        self._tokens += steps * tokens
+        self._items += steps * items
         if record:
             now = time.monotonic()
-            self.rate = self._tokens / max(now - self._since, 1e-9)
-            self._since, self._tokens = now, 0
-            self._bar.update(self._task, note=_note(record, self.rate))
+            self.rate = self._items / max(now - self._since, 1e-9)
+            self._since, self._items = now, 0
+            self._bar.update(self._task, note=self._note(record))
         self._bar.advance(self._task, steps)
         if record and not self._console.is_terminal:
-            self._console.print(f"{self._done}/{self._steps}  {_note(record, self.rate)}", highlight=False)
+            self._console.print(f"{self._done}/{self._steps}  {self._note(record)}", highlight=False)
 
-
-def _note(record: Mapping[str, Any], rate: float) -> str:
-    parts = [
-        f"{name} {record[key]:.4f}"
-        for key, name in (("loss", "loss"), ("val_loss", "valid"))
-        if key in record
-    ]
-    if record.get("votes"):
-        parts.append(f"votes {record['votes']:,.0f} flips {record['flips']:,.1f}")
-    return "  ".join([*parts, f"{rate:,.0f} tok/s"])
+    def _note(self, record: Mapping[str, Any]) -> str:
+        parts = [
+            f"{name} {record[key]:.4f}"
+            for key, name in (("loss", "loss"), ("val_loss", "valid"))
+            if key in record
+        ]
+        if record.get("votes"):
+            parts.append(f"votes {record['votes']:,.0f} flips {record['flips']:,.1f}")
+        return "  ".join([*parts, f"{self.rate:,.0f} {self._item}/s"])

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,7 @@ import torch
 from arbitor.main import ARBModel
 from arbitor.modalities import frames, mu_law
 
-from .corpus import draw_places, even_places, files_below, unigram_entropy
-from .loop import console
+from .corpus import draw_places, even_places, files_below, some_of, unigram_entropy
 from .options import Options
 from .task import Batch, Task, mean_cross_entropy
 
@@ -85,10 +84,7 @@ def load_sound(source: str | Path | None = None) -> Sound:
             )
         parts.append(samples)
     if not parts:
-        shown = ", ".join(skipped[:5]) + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
-        raise ValueError(
-            f"sound {str(source)!r}: found no sound; skipped: {shown or 'nothing, the folder is empty'}"
-        )
+        raise ValueError(f"sound {str(source)!r}: found no sound; skipped: {some_of(skipped)}")
     return _split(path.resolve().name, np.concatenate(parts), next(iter(rates)), tuple(skipped))
 
 
@@ -147,33 +143,33 @@ def melody() -> Samples:
     return (np.round((mixed + NOISE * noise) * 2**15) / 2**15).astype(np.float32)
 
 
-@dataclass
-class AudioTask:
+class AudioTask(Task):
     """The codes of the next frame of windows of a sound. Raises ValueError for a sound shorter than one."""
 
-    sound: Sound
-    options: Options
+    kind, unit, item, guess_name = "audio", "nats a code", "codes", "unigram entropy"
+    flags: ClassVar[Mapping[str, Any]] = {"enable_audio": True}
 
-    unit = "nats a code"
-    guess_name = "unigram entropy"
-    shape: Mapping[str, Any] = field(init=False)
-    flags: Mapping[str, Any] = field(default_factory=lambda: {"enable_audio": True})
-
-    def __post_init__(self) -> None:
-        o, sound = self.options, self.sound
-        self.shape = {"frame": o.frame}
+    def __init__(self, sound: Sound, options: Options) -> None:
+        o, self.sound, self.options = options, sound, options
         self._length = (o.ctx + 1) * o.frame
         if min(len(sound.train), len(sound.valid)) < self._length:
             raise ValueError(
                 f"sound {sound.name}: found {len(sound.train)} samples for training and {len(sound.valid)} "
                 f"for validation, {o.ctx} frames of {o.frame} and the next need at least {self._length}"
             )
-        self.name, self.sha256 = sound.name, sound.sha256
+        self.shape = {"frame": o.frame}
+        self.name, self.sha256, self.skipped = sound.name, sound.sha256, sound.skipped
         seconds = (len(sound.train) / sound.rate, len(sound.valid) / sound.rate)
         self.size = f"{seconds[0]:.1f} + {seconds[1]:.1f} s at {sound.rate} Hz"
         codes = mu_law(torch.from_numpy(sound.train)).to(torch.uint8)
         self.guess = unigram_entropy(codes.numpy())
-        self.items = o.batch * o.ctx * o.frame
+        self.positions = o.batch * o.ctx
+        self.items = self.positions * o.frame
+
+    @classmethod
+    def of(cls, options: Options) -> Self:
+        """The sound that --audio-data names."""
+        return cls(load_sound(options.audio_data), options)
 
     def batch(self, step: int) -> Batch:
         """Windows float32 [batch, ctx * frame] and codes int64 [batch, ctx, frame], each of the next
@@ -198,15 +194,3 @@ class AudioTask:
         o, places = self.options, len(self.sound.valid) - self._length + 1
         for starts in even_places(places, o.batch, o.eval_batches):
             yield self._windows(self.sound.valid, starts)
-
-    def measure(self, model: ARBModel, batch: Batch) -> dict[str, float]:
-        """Nothing: the loss says it all."""
-        return {}
-
-
-def audio_task(options: Options) -> Task:
-    """The sound that the flags name; says what of it was skipped."""
-    sound = load_sound(options.audio_data)
-    for skipped in sound.skipped:
-        console.print(f"skipped {skipped}", style="yellow", markup=False)
-    return AudioTask(sound, options)

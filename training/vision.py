@@ -9,17 +9,15 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the checkout, not training/, is the root of imports
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.entry import image_task, main
+from training.entry import main
 from training.image_tasks import VisionTask
 
 DEFAULTS: dict[str, Any] = {
     "run": "vision",
-    "ctx": 1,  # an image is no window of a longer one
     "d_model": 64,
     "batch": 32,
     "steps": 700,
 }
 
 if __name__ == "__main__":
-    task = image_task(VisionTask)
-    sys.exit(main("Train ARBModel to tell images apart.", task_of=task, data="images", **DEFAULTS))
+    sys.exit(main("Train ARBModel to tell images apart.", kind=VisionTask, **DEFAULTS))

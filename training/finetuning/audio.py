@@ -10,15 +10,8 @@ if __package__ in (None, ""):  # run as a file: the checkout, not this folder, i
 
 from training.audio import DEFAULTS
 from training.entry import main
-from training.sound import audio_task
+from training.sound import AudioTask
 
 if __name__ == "__main__":
-    sys.exit(
-        main(
-            "Finetune ARBModel on sound.",
-            task_of=audio_task,
-            data="audio",
-            finetuning=True,
-            **DEFAULTS | {"run": "finetuning-audio"},
-        )
-    )
+    own = DEFAULTS | {"run": "finetuning-audio"}
+    sys.exit(main("Finetune ARBModel on sound.", kind=AudioTask, finetuning=True, **own))

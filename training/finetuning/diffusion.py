@@ -8,17 +8,10 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: the checkout, not this folder, is the root of imports
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+from training.denoising import DiffusionTask
 from training.diffusion import DEFAULTS
-from training.entry import image_task, main
-from training.noise import DiffusionTask
+from training.entry import main
 
 if __name__ == "__main__":
-    sys.exit(
-        main(
-            "Finetune ARBModel to make images.",
-            task_of=image_task(DiffusionTask),
-            data="diffusion",
-            finetuning=True,
-            **DEFAULTS | {"run": "finetuning-diffusion"},
-        )
-    )
+    own = DEFAULTS | {"run": "finetuning-diffusion"}
+    sys.exit(main("Finetune ARBModel to make images.", kind=DiffusionTask, finetuning=True, **own))

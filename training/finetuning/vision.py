@@ -8,17 +8,10 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: the checkout, not this folder, is the root of imports
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from training.entry import image_task, main
+from training.entry import main
 from training.image_tasks import VisionTask
 from training.vision import DEFAULTS
 
 if __name__ == "__main__":
-    sys.exit(
-        main(
-            "Finetune ARBModel to tell images apart.",
-            task_of=image_task(VisionTask),
-            data="images",
-            finetuning=True,
-            **DEFAULTS | {"run": "finetuning-vision"},
-        )
-    )
+    own = DEFAULTS | {"run": "finetuning-vision"}
+    sys.exit(main("Finetune ARBModel to tell images apart.", kind=VisionTask, finetuning=True, **own))

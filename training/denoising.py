@@ -7,9 +7,8 @@ Noising keeps the variance (Ho et al. 2020, arXiv 2006.11239): x_t = sqrt(s_t) x
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from arbitor.main import ARBModel
 from arbitor.modalities import NO_LABEL, signal_share
 
 from .image_tasks import ImageTask, mean_squared_error
-from .images import NOISE_KEY, pixel_variance
+from .images import NOISE_KEY, ImageSet, pixel_variance
+from .options import Options
 from .task import Batch
 
 DROPPED = 0.1  # share of labels that training hides
@@ -89,21 +89,19 @@ def write_grid(images: torch.Tensor, columns: int, path: Path) -> None:
     picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(path, "PNG")
 
 
-@dataclass
 class DiffusionTask(ImageTask):
     """The clean image, from one with noise, its time and its class. The loss is the mean squared error a
     pixel, times drawn evenly."""
 
-    flags: Mapping[str, Any] = field(default_factory=lambda: {"enable_diffusion": True})
+    kind, unit, guess_name = "diffusion", "squared error a pixel", "variance of the data"
+    flags: ClassVar[Mapping[str, Any]] = {"enable_diffusion": True}
+    beside = 2
 
-    unit = "squared error a pixel"
-    guess_name = "variance of the data"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.options.samples is not None and self.options.samples.is_dir():
-            raise ValueError(f"--samples {self.options.samples} is a folder, expected a file")
-        self.guess = pixel_variance(self.data.train.images)
+    def __init__(self, data: ImageSet, options: Options) -> None:
+        super().__init__(data, options)
+        if options.samples is not None and options.samples.is_dir():
+            raise ValueError(f"--samples {options.samples} is a folder, expected a file")
+        self.guess = pixel_variance(data.train.images)
 
     def batch(self, step: int) -> Batch:
         """Clean and noised images float32 [batch, C, S, S], times int64 [batch], labels int64 [batch]."""
@@ -132,10 +130,6 @@ class DiffusionTask(ImageTask):
             times = torch.arange(first, first + len(part)) % self.options.times
             yield self._with_noise(part.images, times, part.labels, generator(VALID_SEED, number))
             first += len(part)
-
-    def measure(self, model: ARBModel, batch: Batch) -> dict[str, float]:
-        """Nothing: the loss says it all."""
-        return {}
 
     def finish(self, model: ARBModel, folder: Path | None) -> None:
         """Draw samples of every class into --samples, and else into samples.png of the run's folder."""
