@@ -27,7 +27,7 @@ from arbitor.kernels import registry
 
 from .bench_cases import Call, Case, cases
 from .checkpoint import write_whole
-from .verify import machine, source
+from .provenance import machine, source
 
 FLUSH_BYTES = 256 << 20  # several times any L2 cache
 console = Console()

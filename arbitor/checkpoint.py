@@ -89,6 +89,19 @@ def write_whole(path: Path, data: bytes) -> None:
             os.close(folder)
 
 
+def ternary_options(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The trainers' options in the `config` of a checkpoint. Raises ValueError if they did not write it, or
+    for a float twin's."""
+    options = config.get("options")
+    if not isinstance(options, Mapping):
+        raise ValueError("its config has no options, so it is not a checkpoint of the trainers")
+    if options.get("baseline") is not None:
+        raise ValueError(
+            f"a checkpoint of the {options['baseline']} baseline, expected one of a ternary model"
+        )
+    return options
+
+
 def save_checkpoint(
     path: str | Path,
     tensors: Mapping[str, torch.Tensor],

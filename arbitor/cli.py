@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sample(options: argparse.Namespace) -> int:
+    from .refusal import refuse
     from .sample import Sampling, sample
-    from .verify import refuse
 
     try:
         how = Sampling(options.bytes, options.temperature, options.top_k, options.seed)

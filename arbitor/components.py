@@ -25,18 +25,7 @@ from .capture import (
     anchor,
 )
 from .ranks import POISONED, Ranks, quantise_on_ranks
-from .state import TernaryShape, check_state
-
-# the integers of a tensor, in the order of its extra state (ARB-STATE-003, -005, -008)
-NUMBERS = {
-    "e_base": (-26, 26),
-    "e_span": (0, 6),
-    "group_size": (4, 1024),
-    "tensor_id": (0, 2**28 - 1),
-    "updates": (0, 2**32 - 1),
-    "seed low": (0, 2**32 - 1),
-    "seed high": (0, 2**32 - 1),
-}
+from .state import TernaryShape, check_state, read_numbers
 
 
 @dataclass(frozen=True)
@@ -173,16 +162,7 @@ class TernaryModule(nn.Module):
         self.seed = high << 32 | low
 
     def _shape_of(self, numbers: torch.Tensor) -> TernaryShape:
-        if numbers.dtype != torch.int64:
-            raise TypeError(f"{self.label}: extra state must be int64, got {numbers.dtype}")
-        if numbers.shape != (len(NUMBERS),):
-            raise ValueError(f"{self.label}: extra state must have shape (7,), got {tuple(numbers.shape)}")
-        values = dict(zip(NUMBERS, numbers.tolist(), strict=True))
-        for name, (lowest, highest) in NUMBERS.items():
-            if not lowest <= values[name] <= highest:
-                raise ValueError(f"{self.label}: {name} must be in {lowest}..{highest}, got {values[name]}")
-        if values["group_size"] % 4:
-            raise ValueError(f"{self.label}: group_size must be a multiple of 4, got {values['group_size']}")
+        values = read_numbers(self.label, numbers)
         e_base, e_span, group_size = (values[name] for name in ("e_base", "e_span", "group_size"))
         return TernaryShape(self.shape.rows, self.shape.columns, group_size, e_base, e_span)
 

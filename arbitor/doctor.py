@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
-import re
-import subprocess
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -21,56 +15,9 @@ from arbitor.kernels.miscompiles import MISCOMPILES
 from arbitor.kernels.operations import OPERATIONS
 
 from . import __version__
+from .provenance import devices, package_version, settings, toolchain
 
 PACKAGES = ("numpy", "torch", "triton", "tilelang", "safetensors")
-
-
-def package_version(name: str) -> str | None:
-    """The version of an installed package, or None; nothing is imported."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def settings() -> dict[str, str]:
-    """Environment variables that are ours: ARB... ."""
-    return {name: value for name, value in sorted(os.environ.items()) if name.startswith("ARB")}
-
-
-def devices() -> list[str]:
-    """CUDA devices by name with their memory; empty without CUDA."""
-    if not torch.cuda.is_available():
-        return []
-    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return [f"{device.name}, {device.total_memory / 2**30:.0f} GiB" for device in found]
-
-
-def toolchain() -> dict[str, str | None]:
-    """Versions of what makes machine code and runs it: the driver, nvcc, and the ptxas that Triton carries.
-    None for what is not here."""
-    found = importlib.util.find_spec("triton")
-    carried = (
-        Path(found.origin).parent / "backends" / "nvidia" / "bin" / "ptxas"
-        if found and found.origin
-        else None
-    )
-    driver = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    return {
-        "driver": _answer(driver, r"[\d.]+"),
-        "nvcc": _answer(["nvcc", "--version"], r"V([\d.]+)"),
-        "ptxas of triton": _answer([str(carried), "--version"], r"V([\d.]+)") if carried else None,
-    }
-
-
-def _answer(command: Sequence[str], pattern: str) -> str | None:
-    """What the last group of the pattern matches in what a command prints; None if it cannot be run."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = re.search(pattern, done.stdout)
-    return match[match.lastindex or 0] if match else None
 
 
 def trouble(name: str) -> str | None:

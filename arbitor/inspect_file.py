@@ -22,9 +22,8 @@ from rich.text import Text
 from arbitor.kernels import registry
 
 from .checkpoint import FORMAT_VERSION, SPECIFICATION, Checkpoint, CheckpointError, load_checkpoint
-from .components import NUMBERS
-from .state import DTYPE_NAMES, TernaryShape, check_state
-from .verify import refuse
+from .refusal import refuse
+from .state import DTYPE_NAMES, TernaryShape, check_state, read_numbers
 
 NEAR = 4  # accumulated votes that are missing to a fire, at most, to count as near
 STATE = ("codes", "t_accum", "e", "e_accum", "corr_accum", "step_counter")
@@ -76,18 +75,10 @@ def _matrix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> Ternary:
     name = prefix.rstrip(".")
     label = name or "the module"
     state = {part: tensors[prefix + part] for part in STATE if prefix + part in tensors}
-    numbers, accumulators = tensors[prefix + NUMBERS_TENSOR], state["t_accum"]
-    if numbers.dtype != torch.int64 or numbers.shape != (len(NUMBERS),):
-        raise ValueError(f"{label}: {NUMBERS_TENSOR} must be int64 of shape ({len(NUMBERS)},)")
+    values, accumulators = read_numbers(label, tensors[prefix + NUMBERS_TENSOR]), state["t_accum"]
     if accumulators.dim() != 2 or not accumulators.numel():
         found = tuple(accumulators.shape)
         raise ValueError(f"{label}: t_accum must have two extents of at least 1, got {found}")
-    values = dict(zip(NUMBERS, numbers.tolist(), strict=True))
-    for key, (lowest, highest) in NUMBERS.items():
-        if not lowest <= values[key] <= highest:
-            raise ValueError(f"{label}: {key} must be in {lowest}..{highest}, got {values[key]}")
-    if values["group_size"] % 4:
-        raise ValueError(f"{label}: group_size must be a multiple of 4, got {values['group_size']}")
     rows, columns = accumulators.shape
     shape = TernaryShape(rows, columns, values["group_size"], values["e_base"], values["e_span"])
     check_state(label, state, shape)

@@ -21,9 +21,9 @@ import torch
 
 from arbitor.kernels import registry
 
-from .checkpoint import CheckpointError, load_checkpoint
+from .checkpoint import CheckpointError, load_checkpoint, ternary_options
 from .main import ARBConfig, ARBModel
-from .verify import refuse
+from .refusal import refuse
 
 BYTES = 256  # the tokens from here on are specials, which are no text
 START = b"\n"  # stands in for an empty prompt: attention needs something to look at
@@ -60,13 +60,7 @@ def model_config(config: Mapping[str, Any]) -> ARBConfig:
 
     Raises `ValueError` for the checkpoint of a float twin, and for a config that lacks what a model needs.
     """
-    options = config.get("options")
-    if not isinstance(options, Mapping):
-        raise ValueError("its config has no options, so it is not a checkpoint of the trainers")
-    if options.get("baseline") is not None:
-        raise ValueError(
-            f"a checkpoint of the {options['baseline']} baseline, only ternary models can be sampled"
-        )
+    options = ternary_options(config)
     found: dict[str, Any] = {}
     for name in ("d_model", "layers", "heads", "group_size", "seed"):
         found[name] = _number(options, name)
@@ -98,23 +92,13 @@ def load_model(path: Path, backend: str | None = None, device: str = "auto") -> 
         config = model_config(checkpoint.config)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    place = _device(device, backend)
+    place = registry.device_for(device, backend)
     model = ARBModel(config, backend=backend)
     try:
         model.load_state_dict(checkpoint.tensors)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: its tensors are not those of its options: {error}") from error
     return model.to(place)
-
-
-def _device(asked: str, backend: str | None) -> str:
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise ValueError("--device cuda: torch sees no CUDA device here")
-    if asked == "cpu" or not there:
-        return "cpu"
-    fits = registry.choose(backend, "cuda").backend.arrays == "torch"
-    return "cuda" if asked == "cuda" or fits else "cpu"
 
 
 def generate(model: ARBModel, prompt: bytes, how: Sampling) -> Iterator[int]:

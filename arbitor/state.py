@@ -18,6 +18,18 @@ DTYPE_NAMES = {
 }
 
 
+# the integers of a tensor, in the order of its extra state (ARB-STATE-003, -005, -008)
+NUMBERS = {
+    "e_base": (-26, 26),
+    "e_span": (0, 6),
+    "group_size": (4, 1024),
+    "tensor_id": (0, 2**28 - 1),
+    "updates": (0, 2**32 - 1),
+    "seed low": (0, 2**32 - 1),
+    "seed high": (0, 2**32 - 1),
+}
+
+
 @dataclass(frozen=True)
 class TernaryShape:
     """What fixes the extents of one ternary matrix [rows, columns] and the band of its exponents."""
@@ -45,6 +57,24 @@ def _ranges(shape: TernaryShape) -> dict[str, tuple[torch.dtype, tuple[int, ...]
         "corr_accum": (torch.int16, groups, -32767, 32767),
         "step_counter": (torch.int32, (shape.rows,), 0, 2**31 - 1),
     }
+
+
+def read_numbers(owner: str, tensor: torch.Tensor) -> dict[str, int]:
+    """The integers of the module `owner` by name, from its extra state int64 [7].
+
+    Raises TypeError for a dtype, ValueError for a shape or a value out of range.
+    """
+    if tensor.dtype != torch.int64:
+        raise TypeError(f"{owner}: extra state must be int64, got {tensor.dtype}")
+    if tensor.shape != (len(NUMBERS),):
+        raise ValueError(f"{owner}: extra state must have shape (7,), got {tuple(tensor.shape)}")
+    values = dict(zip(NUMBERS, tensor.tolist(), strict=True))
+    for name, (lowest, highest) in NUMBERS.items():
+        if not lowest <= values[name] <= highest:
+            raise ValueError(f"{owner}: {name} must be in {lowest}..{highest}, got {values[name]}")
+    if values["group_size"] % 4:
+        raise ValueError(f"{owner}: group_size must be a multiple of 4, got {values['group_size']}")
+    return values
 
 
 def check_state(owner: str, tensors: Mapping[str, torch.Tensor], shape: TernaryShape) -> None:

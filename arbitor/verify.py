@@ -10,9 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,13 +20,11 @@ from typing import Any
 from arbitor.kernels import registry
 
 from . import __path__ as parts
-from . import __version__
 from .checkpoint import write_whole
-from .doctor import devices, package_version, settings, toolchain
+from .provenance import machine, source
+from .refusal import refuse
 
-USAGE_ERROR = 2
 SEAL = "sha256"
-PACKAGES = ("numpy", "torch", "triton", "tilelang", "pytest", "hypothesis")
 
 
 def verify(name: str, device: str, path: Path | None, arguments: Sequence[str]) -> int:
@@ -126,42 +121,6 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     return bare | {SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 
-def machine() -> dict[str, Any]:
-    """Versions, devices and settings that the results belong to."""
-    return {
-        "arbitor": __version__,
-        "python": platform.python_version(),
-        **{name: package_version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "cpu_cores": os.cpu_count(),
-        "cuda_devices": devices(),
-        **toolchain(),
-        "environment": settings(),
-    }
-
-
-def source(root: Path) -> dict[str, Any] | None:
-    """Commit of the checkout at `root` and whether its files differ from it.
-
-    ARBITOR_COMMIT says it of a copy whose history is not there, or is not its own.
-    """
-    told = os.environ.get("ARBITOR_COMMIT")
-    if told:
-        return {"commit": told, "told by": "ARBITOR_COMMIT"}
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(root: Path, *words: str) -> str:
-    command = ["git", "-C", str(root), *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
 def _layout(suite: Path) -> list[str]:
     """Arguments that name the suite and its settings: the checkout's own, or stand-ins when installed."""
     if (suite.parent / "pyproject.toml").is_file():
@@ -173,9 +132,3 @@ def _layout(suite: Path) -> list[str]:
 
 def _reason(where: Any) -> str:
     return str(where[2]).removeprefix("Skipped: ") if isinstance(where, tuple) else str(where)
-
-
-def refuse(sentence: str) -> int:
-    """Say on stderr why a command does nothing; gives its exit status."""
-    print(f"error: {sentence}", file=sys.stderr)
-    return USAGE_ERROR

@@ -15,7 +15,8 @@ import torch
 from arbitor import __version__, doctor
 from arbitor.cli import main
 from arbitor.kernels import registry
-from arbitor.verify import Collected, find_suite, sealed, source
+from arbitor.provenance import package_version, source
+from arbitor.verify import Collected, find_suite, sealed
 
 SELECTION = ["-k", "test_pack and test_repeats", "-p", "no:xdist"]
 
@@ -131,7 +132,7 @@ def test_verify(tmp_path: Path) -> None:
     assert record["counts"]["failed"] == record["counts"]["error"] == 0
     # an installed suite skips files that need the checkout
     assert record["counts"]["skipped"] == sum(record["not_run"].values())
-    assert record["machine"]["torch"] == doctor.package_version("torch")
+    assert record["machine"]["torch"] == package_version("torch")
     assert record["source"] == source(find_suite().parent)
     record["counts"] = {"passed": passed, **record["counts"]}
     assert sealed(record) == record

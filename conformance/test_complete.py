@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from arbitor import components, ranks
+from arbitor import ranks, state
 from arbitor.conformance import oracle, refusals, strategies
 from arbitor.conformance.common import BEYOND_OPERATIONS
 from arbitor.conformance.target import Target
@@ -202,9 +202,9 @@ def test_constants_agree() -> None:
     assert {name: limits.BOUNDS[name] for name in shared} == {name: SCALAR_RANGES[name] for name in shared}
     for name, (lowest, highest) in refusals.BOUNDS.items():
         assert highest is None or (lowest, highest) == SCALAR_RANGES[name]
-    own = {name: bounds for name, bounds in components.NUMBERS.items() if name in SCALAR_RANGES}
+    own = {name: bounds for name, bounds in state.NUMBERS.items() if name in SCALAR_RANGES}
     assert own == {name: SCALAR_RANGES[name] for name in ("e_base", "e_span", "group_size", "tensor_id")}
-    assert components.NUMBERS["updates"] == SCALAR_RANGES["step"]
+    assert state.NUMBERS["updates"] == SCALAR_RANGES["step"]
 
 
 RANGES = {

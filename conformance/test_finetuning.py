@@ -167,7 +167,7 @@ REFUSED = {
     "truncated": "truncated: ",
     "tampered": "altered: the tensors hash to",
     "no checkpoint": "not a safetensors file",
-    "a baseline's": "a checkpoint of the ste baseline, only a ternary model",
+    "a baseline's": "a checkpoint of the ste baseline, expected one of a ternary model",
     "another's": "its config has no options, so it is not a checkpoint of the trainers",
     "nothing in common": "none of its tensors has the name and the shape of one of the model",
     "gone": "there is no such file",

@@ -245,7 +245,7 @@ def test_shapes_that_are_refused(target: Target, tmp_path: Path, capsys: pytest.
         ({"t_accum": torch.zeros(0, 12, dtype=torch.int8)}, "two extents of at least 1, got (0, 12)"),
         ({"t_accum": torch.zeros(9, 12, dtype=torch.int16)}, "t_accum must be int8, got int16"),
         ({"t_accum": torch.zeros(9, 20, dtype=torch.int8)}, "codes must have shape (9, 5), got (9, 3)"),
-        ({"_extra_state": torch.zeros(6, dtype=torch.int64)}, "_extra_state must be int64 of shape (7,)"),
+        ({"_extra_state": torch.zeros(6, dtype=torch.int64)}, "extra state must have shape (7,), got (6,)"),
     ):
         save_checkpoint(tmp_path / "c", state | change, {}, 0)
         refused([str(tmp_path / "c")], message, capsys)

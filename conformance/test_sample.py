@@ -347,7 +347,7 @@ def test_files_that_are_refused(target: Target, tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"baseline": "ste"}, "c: a checkpoint of the ste baseline, only ternary models can be sampled"),
+        ({"baseline": "ste"}, "c: a checkpoint of the ste baseline, expected one of a ternary model"),
         ({"d_model": None}, "c: its options.d_model is None, expected an integer, 1 or more"),
         ({"layers": True}, "c: its options.layers is True"),
         ({"heads": 3}, "c: d_model must be a multiple of 2 * heads"),

@@ -186,3 +186,19 @@ def choose(name: str | None = None, device: str = "cpu") -> Choice:
             return Choice(select(candidate), "; ".join([found, *passed]))
         passed.append(f"{candidate}: {reason}")
     raise BackendUnavailable(f"no backend works on {device}: " + "; ".join(passed))
+
+
+def device_for(asked: str = "auto", name: str | None = None) -> torch.device:
+    """The device that was asked for; "auto" is CUDA where there is one and what `choose` takes can use it.
+
+    Raises ValueError for another kind of device, and for CUDA where there is none.
+    """
+    there = torch.cuda.is_available()
+    if asked == "auto":
+        fits = there and choose(name, "cuda").backend.arrays == "torch"
+        return torch.device("cuda" if fits else "cpu")
+    if asked.partition(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, got {asked!r}")
+    if asked != "cpu" and not there:
+        raise ValueError(f"--device {asked}: torch sees no CUDA device here")
+    return torch.device(asked)

@@ -25,7 +25,7 @@ from arbitor.checkpoint import write_whole  # noqa: E402  (the root must be on t
 from arbitor.conformance.strategies import example, sized_example  # noqa: E402
 from arbitor.conformance.target import target_of  # noqa: E402
 from arbitor.kernels.operations import OPERATIONS  # noqa: E402
-from arbitor.verify import machine, source  # noqa: E402
+from arbitor.provenance import machine, source  # noqa: E402
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SIZES = ((66, 132, 35), (64, 128, 64), (1, 4, 1))  # O, I, T

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -26,25 +24,19 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from arbitor.checkpoint import write_whole  # noqa: E402  (the root must be on the path first)
+from arbitor.provenance import machine, source  # noqa: E402
 from training.run_folder import read_metrics  # noqa: E402
 
 
-def environment() -> dict[str, str]:
+def environment() -> dict[str, Any]:
     """Versions, device and commit that the numbers belong to."""
-    import torch
-
-    commit = (
-        os.environ.get("ARBITOR_COMMIT")
-        or subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-        ).stdout.strip()
-    )
+    found = source(ROOT) or {"commit": "unknown"}
+    here = machine()
     return {
         "command": " ".join(["python", *sys.argv]),
-        "commit": commit,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "commit": found["commit"][:7] + ("-dirty" if found.get("dirty") else ""),
+        **here,
+        "device": ", ".join(here["cuda_devices"]) or "cpu",
     }
 
 

@@ -67,7 +67,7 @@ def train(options: Options, task: Task, ranks: Ranks | None = None) -> Result:
     before a file is written."""
     if options.resume and not (options.runs / options.run / CHECKPOINT).is_file():
         raise ValueError(f"--resume: there is no {options.runs / options.run / CHECKPOINT}")
-    device = _device(options)
+    device = registry.device_for(options.device, options.backend)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     learner = make_learner(options, device, task.shape, task.flags)
@@ -78,13 +78,6 @@ def train(options: Options, task: Task, ranks: Ranks | None = None) -> Result:
     if options.resume:
         trainer.resume()
     return trainer.run()
-
-
-def _device(options: Options) -> torch.device:
-    if options.device != "auto":
-        return torch.device(options.device)
-    on_gpu = torch.cuda.is_available() and registry.choose(options.backend, "cuda").backend.arrays == "torch"
-    return torch.device("cuda" if on_gpu else "cpu")
 
 
 class Trainer:

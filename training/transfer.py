@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from arbitor.checkpoint import CheckpointError, load_checkpoint
-from arbitor.components import NUMBERS
+from arbitor.checkpoint import CheckpointError, load_checkpoint, ternary_options
 from arbitor.main import ARBConfig, ARBModel
+from arbitor.state import NUMBERS
 from arbitor.update import ternary_modules
 
 EXTRA = "_extra_state"
@@ -62,13 +62,7 @@ def take_over(model: ARBModel, path: Path) -> Taken:
 
 
 def _check(config: Mapping[str, Any], own: ARBConfig) -> None:
-    options = config.get("options")
-    if not isinstance(options, Mapping):
-        raise ValueError("its config has no options, so it is not a checkpoint of the trainers")
-    if options.get("baseline") is not None:
-        raise ValueError(
-            f"a checkpoint of the {options['baseline']} baseline, only a ternary model can be taken over"
-        )
+    options = ternary_options(config)
     for name in ("d_model", "heads"):  # the same extents with other heads would mean something else
         if options.get(name) != getattr(own, name):
             raise ValueError(
