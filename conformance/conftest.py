@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import cast
 
 import hypothesis
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from arbitor.conformance.common import BEYOND_OPERATIONS, Total
 from arbitor.conformance.target import Target, target_of
+from arbitor.conformance.trainers import Runs, threads_kept
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import Backend, BackendUnavailable
 
@@ -155,3 +157,18 @@ def domain(record_property: Callable[[str, object], None]) -> Callable[[str, int
 def total(record_property: Callable[[str, object], None]) -> Total:
     """Called as total(what, number) by a test that counts something; the report shows the sums."""
     return lambda what, number: record_property("total", [what, number])
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For hundreds of calls on a few tokens, in which threads would only wait for each other."""
+    with threads_kept():
+        torch.set_num_threads(1)
+        yield
+
+
+@pytest.fixture
+def runs(target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
+    """Small runs of the trainers."""
+    with threads_kept():
+        yield Runs(target, tmp_path, monkeypatch)

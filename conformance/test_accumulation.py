@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ import torch.nn.functional as F
 from arbitor.conformance import models
 from arbitor.conformance.models import backward, hash_of
 from arbitor.conformance.target import Target
-from arbitor.conformance.trainers import Runs, threads_kept
+from arbitor.conformance.trainers import Runs
 from arbitor.main import ARBModel
 from arbitor.update import ternary_modules
 
@@ -61,11 +59,9 @@ def test_the_order_of_microbatches_counts(target: Target) -> None:
     assert ends[0] != ends[1]
 
 
-@pytest.fixture
-def runs(target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    monkeypatch.setattr(loop.RunFolder, "plot", lambda *_: None)
-    with threads_kept():
-        yield Runs(target, tmp_path, monkeypatch)
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.RunFolder, "plot", lambda *_: None)  # takes longer than all else here
 
 
 def end_of(runs: Runs, name: str) -> tuple[str, list[dict[str, Any]]]:

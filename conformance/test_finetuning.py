@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from arbitor.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, state_hash
 from arbitor.conformance.models import backward, bytes_of, loss_of
 from arbitor.conformance.target import Target
-from arbitor.conformance.trainers import CHECKPOINT, Runs, threads_kept
+from arbitor.conformance.trainers import CHECKPOINT, Runs
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.runtime import configure_ternary_training
 from arbitor.update import ternary_modules
@@ -27,14 +26,12 @@ EXTRA = "_extra_state"
 QUICK: dict[str, Any] = {"accum_threshold": 2, "e_accum_threshold": 3, "scale_gain": 1 << 16}
 OPTIONS: dict[str, Any] = {"d_model": 16, "layers": 1, "heads": 2, "baseline": None}
 ILLEGAL = 100  # no exponent of a model
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def runs(target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    monkeypatch.setattr(RunFolder, "plot", lambda *_: None)
-    with threads_kept():
-        torch.set_num_threads(1)
-        yield Runs(target, tmp_path, monkeypatch)
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunFolder, "plot", lambda *_: None)  # takes longer than all else here
 
 
 def model(target: Target, seed: int = 0, layers: int = 1, **flags: Any) -> ARBModel:

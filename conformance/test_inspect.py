@@ -13,6 +13,7 @@ import torch
 
 from arbitor.checkpoint import load_checkpoint, save_checkpoint, state_hash
 from arbitor.cli import main
+from arbitor.conformance.commands import refused
 from arbitor.conformance.models import bytes_of, loss_of, model_of, table, trits_of
 from arbitor.conformance.target import Target
 from arbitor.inspect_file import Ternary, ternary_matrices
@@ -178,15 +179,8 @@ def test_other_tensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "bytes a weight" not in header
 
 
-def refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Status 2, one sentence, nothing on stdout."""
-    status = main(["inspect", *words])
-    printed = capsys.readouterr()
-    assert status == 2
-    assert message in printed.err
-    assert printed.err.startswith("error: ")
-    assert printed.err.count("\n") == 1
-    assert printed.out == ""
+def refuses(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(main(["inspect", *words]), message, capsys)
 
 
 @pytest.mark.clause("ARB-TRAIN-004")
@@ -194,18 +188,18 @@ def test_files_that_are_refused(model: ARBModel, tmp_path: Path, capsys: pytest.
     path = saved(tmp_path / "c", model)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    refused([str(path)], f"{path}: truncated", capsys)
+    refuses([str(path)], f"{path}: truncated", capsys)
     assert whole[-1] != 0  # four trits of the last row; 0 is four others
     path.write_bytes(whole[:-1] + b"\0")
-    refused([str(path)], f"{path}: altered", capsys)
+    refuses([str(path)], f"{path}: altered", capsys)
     path.write_bytes(whole.replace(b'"step":"12345"', b'"step":"12346"'))
-    refused([str(path)], f"{path}: altered: the metadata", capsys)
+    refuses([str(path)], f"{path}: altered: the metadata", capsys)
     path.write_bytes(whole.replace(b'"format_version":"1"', b'"format_version":"0"'))
-    refused([str(path)], f"{path}: format_version is 0, expected 1", capsys)
+    refuses([str(path)], f"{path}: format_version is 0, expected 1", capsys)
     path.write_bytes(b"# not a checkpoint\n")
-    refused([str(path)], f"{path}: not a safetensors file", capsys)
-    refused([str(tmp_path / "gone")], "gone: there is no such file", capsys)
-    refused([str(tmp_path)], "cannot be read", capsys)
+    refuses([str(path)], f"{path}: not a safetensors file", capsys)
+    refuses([str(tmp_path / "gone")], "gone: there is no such file", capsys)
+    refuses([str(tmp_path)], "cannot be read", capsys)
 
 
 @pytest.mark.clause("ARB-STATE-003", "ARB-STATE-004", "ARB-STATE-006")
@@ -235,7 +229,7 @@ def test_illegal_state_is_refused(
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state[f"embedding.{part}"][place] = value
     save_checkpoint(tmp_path / "c", state, CONFIG, 0)
-    refused([str(tmp_path / "c")], message, capsys)
+    refuses([str(tmp_path / "c")], message, capsys)
 
 
 def test_shapes_that_are_refused(target: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,7 +242,7 @@ def test_shapes_that_are_refused(target: Target, tmp_path: Path, capsys: pytest.
         ({"_extra_state": torch.zeros(6, dtype=torch.int64)}, "extra state must have shape (7,), got (6,)"),
     ):
         save_checkpoint(tmp_path / "c", state | change, {}, 0)
-        refused([str(tmp_path / "c")], message, capsys)
+        refuses([str(tmp_path / "c")], message, capsys)
 
 
 def test_picture(model: ARBModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,12 +267,12 @@ def test_pictures_that_are_refused(
     """Before anything is printed; the checkpoint itself is not drawn over."""
     path = tmp_path / "c"
     save_checkpoint(path, table(target).state_dict(), {}, 0)
-    refused([str(path), "--picture", str(path)], "c: expected a name that ends in .png", capsys)
+    refuses([str(path), "--picture", str(path)], "c: expected a name that ends in .png", capsys)
     assert load_checkpoint(path).step == 0
     (tmp_path / "folder.png").mkdir()
-    refused([str(path), "--picture", str(tmp_path / "folder.png")], "folder.png cannot be written", capsys)
+    refuses([str(path), "--picture", str(tmp_path / "folder.png")], "folder.png cannot be written", capsys)
     save_checkpoint(tmp_path / "floats", {"w": torch.zeros(3)}, {}, 0)
-    refused([str(tmp_path / "floats"), "--picture", "a.png"], "no ternary matrix to draw", capsys)
+    refuses([str(tmp_path / "floats"), "--picture", "a.png"], "no ternary matrix to draw", capsys)
     honest = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:
@@ -288,7 +282,7 @@ def test_pictures_that_are_refused(
 
     monkeypatch.setattr(builtins, "__import__", without)
     words = [str(path), "--picture", str(tmp_path / "a.png")]
-    refused(words, "no module named 'matplotlib': --picture needs pip install 'arbitor[test]'", capsys)
+    refuses(words, "no module named 'matplotlib': --picture needs pip install 'arbitor[test]'", capsys)
     assert not (tmp_path / "a.png").exists()
 
 

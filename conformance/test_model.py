@@ -3,7 +3,6 @@ runtime state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from arbitor.attention import CausalAttention
 from arbitor.conformance import models
 from arbitor.conformance.models import backward, changed, hash_of, snapshot
 from arbitor.conformance.target import Target
-from arbitor.conformance.trainers import threads_kept
 from arbitor.kernels.registry import why_not_auto
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.runtime import reset_runtime_state
@@ -27,14 +25,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "wide": {"d_model": 48, "heads": 3, "mlp_ratio": 4},
 }
 LENGTH = 13
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Hundreds of calls on single tokens: threads would only wait for each other."""
-    with threads_kept():
-        torch.set_num_threads(1)
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def streamed(model: ARBModel, tokens: torch.Tensor, chunk: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from arbitor.conformance import models
 from arbitor.conformance.models import backward, hash_of, snapshot
 from arbitor.conformance.target import Target
-from arbitor.conformance.trainers import FOLDER, command, threads_kept
+from arbitor.conformance.trainers import FOLDER, command
 from arbitor.main import ARBModel
 from arbitor.ranks import Ranks, carrying
 from arbitor.runtime import join_ranks
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CARRIED = [*range(-100, 123), 127]
 
 
@@ -94,12 +95,9 @@ def on_ranks(size: int, run: Callable[[Ranks], Any]) -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(target: Target) -> Iterator[None]:
+def _threads_are_possible(target: Target) -> None:
     if target.backend.name in ("triton", "tilelang") and target.device == "cpu":
         pytest.skip("its interpreter or runtime is not for several threads of one process")
-    with threads_kept():
-        torch.set_num_threads(1)
-        yield
 
 
 def loss_of(model: ARBModel, tokens: torch.Tensor, of: int) -> torch.Tensor:

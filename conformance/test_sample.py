@@ -1,14 +1,10 @@
-"""`arbitor sample`: its text is that of full forwards, a seed is a text, and bad input is refused before
-anything is written."""
+"""`arbitor sample`: its text is that of full forwards, and a seed is a text."""
 
 from __future__ import annotations
 
 import math
 import os
-import signal
-import subprocess
 import sys
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,66 +13,16 @@ import pytest
 import torch
 
 from arbitor import sample as module
-from arbitor.checkpoint import load_checkpoint, save_checkpoint
-from arbitor.cli import main
-from arbitor.conformance.models import hash_of, model_of
+from arbitor.conformance.models import hash_of
+from arbitor.conformance.sampled import greedy, model, run, saved
 from arbitor.conformance.target import Target
-from arbitor.conformance.trainers import FOLDER, Runs, threads_kept
-from arbitor.main import ARBConfig, ARBModel
-from arbitor.sample import BYTES, Sampling, choose, decoded, generate, load_model, model_config
-from arbitor.verify import find_suite
+from arbitor.sample import BYTES, Sampling, choose, decoded, generate
 
-OPTIONS: dict[str, Any] = {
-    "d_model": 16, "layers": 2, "heads": 2, "window": None, "group_size": 12, "seed": 3,
-    "ctx": 8, "preserve_state": False, "baseline": None,
-}  # fmt: skip
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PROMPT = "Größe — 日本 "
 COUNT = 16
 GREEDY = Sampling(COUNT, temperature=0)
-
-
-@pytest.fixture(autouse=True)
-def _threads_kept() -> Iterator[None]:
-    with threads_kept():
-        torch.set_num_threads(1)
-        yield
-
-
-def model(target: Target, window: int | None = None) -> ARBModel:
-    """Of OPTIONS but for its seed: what a file holds is not what its seed would give."""
-    names = ("d_model", "layers", "heads", "group_size")
-    return model_of(target, mlp_ratio=4, window=window, seed=9, **{name: OPTIONS[name] for name in names})
-
-
-def saved(path: Path, target: Target, window: int | None = None, **options: Any) -> Path:
-    config = {"options": OPTIONS | {"window": window} | options}
-    save_checkpoint(path, model(target, window).state_dict(), config, 4)
-    return path
-
-
-def greedy(found: ARBModel, prompt: bytes, count: int) -> list[int]:
-    """By one full forward over the whole text for every byte."""
-    text = list(prompt)
-    with torch.no_grad():
-        for _ in range(count):
-            tokens = torch.tensor([text], device=next(found.buffers()).device)
-            text.append(int(found(tokens)[0, -1, :BYTES].argmax()))
-    return text[len(prompt) :]
-
-
-def run(target: Target, path: Path, *words: str) -> int:
-    where = ["--backend", target.backend.name, "--device", target.device]
-    return main(["sample", str(path), *where, *words])
-
-
-def process(*words: str) -> subprocess.Popen[bytes]:
-    """The command in a process of its own, which hears SIGINT even if the suite, in the background, does
-    not."""
-    path = f"import sys; sys.path.insert(0, {str(find_suite().parent)!r})"
-    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    start = f"{path}; {heard}; from arbitor.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", start, "sample", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 @pytest.mark.clause("ARB-MODEL-002")
@@ -269,169 +215,3 @@ def test_prompts_of_any_bytes(target: Target, tmp_path: Path, capsys: pytest.Cap
     words = ["--prompt", os.fsdecode(raw), "--bytes", "5", "--temperature", "0"]
     assert run(target, saved(tmp_path / "c", target), *words) == 0
     assert capsys.readouterr().out == "".join(decoded(greedy(model(target), raw, 5))) + "\n"
-
-
-def test_a_terminal_gets_no_commands(
-    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A pipe gets the text as it is."""
-    noise = b"a\x1b[2J\x07\tb\r\n\xc2\x9b\x7f"
-    monkeypatch.setattr(module, "generate", lambda *_: iter(noise))
-    path = saved(tmp_path / "c", target)
-    assert run(target, path) == 0
-    assert capsys.readouterr().out == noise.decode() + "\n"
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert run(target, path) == 0
-    shown = capsys.readouterr().out
-    assert shown == "a\ufffd[2J\ufffd\tb\ufffd\n\ufffd\ufffd\n"
-    assert {c for c in shown if unicodedata.category(c) == "Cc"} == {"\t", "\n"}
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--bytes", "0"], "--bytes must be at least 1, got 0"),
-        (["--temperature", "-0.1"], "--temperature must be a finite number, 0 or more, got -0.1"),
-        (["--temperature", "nan"], "0 or more, got nan"),
-        (["--temperature", "inf"], "0 or more, got inf"),
-        (["--top-k", "0"], "--top-k must be in 1..256, got 0"),
-        (["--top-k", "257"], "--top-k must be in 1..256, got 257"),
-        (["--seed", "-1"], "--seed must be in 0..2^64-1, got -1"),
-        (["--threads", "0"], "--threads must be at least 1, got 0"),
-        (["--backend", "nonsense"], "unknown backend 'nonsense'"),
-    ],
-)
-def test_flags_that_are_refused(
-    target: Target, words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    refused(run(target, saved(tmp_path / "c", target), *words), message, capsys)
-
-
-def refused(status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Status 2, one sentence, no text."""
-    shown = capsys.readouterr()
-    assert status == 2
-    assert message in shown.err
-    assert shown.err.startswith("error: ")
-    assert shown.err.count("\n") == 1
-    assert shown.out == ""
-
-
-def test_no_cuda(
-    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Asked for, it is there or that is said; "auto" goes without."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    path = saved(tmp_path / "c", target)
-    where = ["--backend", target.backend.name, "--device"]
-    refused(main(["sample", str(path), *where, "cuda"]), "torch sees no CUDA device", capsys)
-    if target.device == "cpu":
-        assert main(["sample", str(path), *where, "auto", "--bytes", "1"]) == 0
-
-
-@pytest.mark.clause("ARB-TRAIN-004")
-def test_files_that_are_refused(target: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = saved(tmp_path / "c", target)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1])
-    refused(run(target, path), f"{path}: truncated", capsys)
-    assert whole[-1] != 0  # four trits of the last row; 0 is four others
-    path.write_bytes(whole[:-1] + b"\0")
-    refused(run(target, path), f"{path}: altered", capsys)
-    path.write_bytes(b"To be, or not to be")
-    refused(run(target, path), f"{path}: not a safetensors file", capsys)
-    refused(run(target, tmp_path / "gone"), "gone: there is no such file", capsys)
-    refused(run(target, tmp_path), "cannot be read", capsys)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"baseline": "ste"}, "c: a checkpoint of the ste baseline, expected one of a ternary model"),
-        ({"d_model": None}, "c: its options.d_model is None, expected an integer, 1 or more"),
-        ({"layers": True}, "c: its options.layers is True"),
-        ({"heads": 3}, "c: d_model must be a multiple of 2 * heads"),
-        ({"seed": "0"}, "c: its options.seed is '0', expected an integer, 0 or more"),
-        ({"layers": 1}, "c: its tensors are not those of its options: state_dict lacks"),
-        ({"d_model": 32}, "c: its tensors are not those of its options: embedding"),
-    ],
-)
-def test_configurations_that_are_refused(
-    target: Target, options: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    refused(run(target, saved(tmp_path / "c", target, **options)), message, capsys)
-
-
-def test_checkpoints_of_others(target: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_checkpoint(tmp_path / "c", model(target).state_dict(), {"mine": 1}, 0)
-    refused(run(target, tmp_path / "c"), "c: its config has no options", capsys)
-
-
-def test_configurations_are_those_of_the_trainers() -> None:
-    """Read from what a trainer writes, the shape is what the trainer made of its flags."""
-    options = pytest.importorskip("training.options", reason="the trainers do not ship").Options
-    learners = pytest.importorskip("training.learners")
-    for flags in (
-        {},
-        {"d_model": 96, "layers": 3, "heads": 6, "group_size": 32, "seed": 2**63, "window": 17},
-        {"experts": 3, "top_k": 1, "max_moe_iters": 2},
-        {"preserve_state": True, "ctx": 11},
-        {"preserve_state": True, "ctx": 11, "window": 17},
-    ):
-        chosen = options(**flags)
-        expected: ARBConfig = learners.model_config(chosen)
-        assert model_config({"options": chosen.identity()}) == expected
-
-
-@pytest.mark.clause("ARB-MODEL-003")
-def test_checkpoints_of_the_trainers(
-    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Written by one, with KV state in use, in both formats; a float twin's is refused."""
-    pytest.importorskip("training.loop", reason="the trainers do not ship")
-    run_folder = pytest.importorskip("training.run_folder")
-    monkeypatch.setattr(run_folder.RunFolder, "plot", lambda *_: None)  # takes longer than all else here
-    runs = Runs(target, tmp_path, monkeypatch)
-    trainer = "pretrain.py"
-    assert (FOLDER / trainer).is_file()
-    path = runs.path(trainer, "checkpoint.safetensors")
-    for flags in (["--preserve-state"], ["--checkpoint-format", "dense"]):
-        assert runs(trainer, *flags) == 0
-        found = load_model(path, target.backend.name, target.device)
-        assert hash_of(found) == load_checkpoint(path).digest
-        capsys.readouterr()
-        assert run(target, path, "--temperature", "0", "--bytes", "12") == 0
-        assert capsys.readouterr().out == "".join(decoded(greedy(found, b"\n", 12))) + "\n"
-    assert runs(trainer, "--baseline", "float") == 0
-    capsys.readouterr()
-    refused(run(target, path), "a checkpoint of the float baseline", capsys)
-
-
-def test_interrupted_and_unread(target: Target, tmp_path: Path) -> None:
-    """Text is there while more is written; Ctrl-C ends it with a newline, a closed pipe without a word."""
-    path = saved(tmp_path / "c", target, window=5)
-    endless = [str(path), "--bytes", str(10**9), "--backend", "torch", "--device", "cpu"]
-    with process(*endless) as interrupted, process(*endless) as unread:
-        for found in (interrupted, unread):
-            assert found.stdout is not None
-            assert len(found.stdout.read(1)) == 1
-        interrupted.send_signal(signal.SIGINT)
-        text, complaint = interrupted.communicate(timeout=60)
-        assert (interrupted.returncode, text[-1:], complaint) == (130, b"\n", b"")
-        assert unread.stdout is not None
-        assert unread.stderr is not None
-        unread.stdout.close()
-        assert (unread.wait(timeout=60), unread.stderr.read()) == (141, b"")
-
-
-def test_a_full_disk(
-    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One sentence, and nothing is left in a buffer that would complain later."""
-    if not Path("/dev/full").exists():
-        pytest.skip("there is no /dev/full")
-    path = saved(tmp_path / "c", target)
-    with Path("/dev/full").open("w") as full, monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", full)
-        status = run(target, path, "--bytes", "3")
-    refused(status, "stdout cannot be written: No space left on device", capsys)

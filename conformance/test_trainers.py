@@ -6,8 +6,6 @@ A new trainer is found by its file and held to all of this.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,6 @@ import torch
 
 from arbitor import components
 from arbitor.components import TernaryModule, UpdateRule
-from arbitor.conformance.target import Target
 from arbitor.conformance.trainers import (
     DATA,
     FOLDER,
@@ -23,7 +20,6 @@ from arbitor.conformance.trainers import (
     Runs,
     finetunes,
     text_trainers,
-    threads_kept,
     trainers,
 )
 from arbitor.main import ARBModel
@@ -40,12 +36,6 @@ def reached(model: ARBModel, trainer: str) -> dict[str, TernaryModule]:
     """The modules that a trainer's loss certainly reaches."""
     left_out = TEXT_PARTS if trainer in DATA else set()
     return {name: module for name, module in ternary_modules(model).items() if name not in left_out}
-
-
-@pytest.fixture
-def runs(target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    with threads_kept():
-        yield Runs(target, tmp_path, monkeypatch)
 
 
 @pytest.fixture(autouse=True)

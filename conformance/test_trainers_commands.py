@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from arbitor.checkpoint import load_checkpoint
-from arbitor.conformance.target import Target
 from arbitor.conformance.trainers import (
     DATA,
     FOLDER,
@@ -17,17 +16,10 @@ from arbitor.conformance.trainers import (
     command,
     finetunes,
     module_of,
-    threads_kept,
     trainers,
 )
 
 pytest.importorskip("training.entry", reason="the trainers do not ship")
-
-
-@pytest.fixture
-def runs(target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    with threads_kept():
-        yield Runs(target, tmp_path, monkeypatch)
 
 
 BAD = {
