@@ -133,6 +133,10 @@ def test_one_bad_microbatch_skips_the_whole_update(
     [
         (("--steps", "7", "--accum", "2"), "--steps 7 is no multiple of --accum 2"),
         (
+            ("--steps", "4", "--accum", "2", "--experts", "2", "--balance", "0.1"),
+            "--accumulate exact needs --balance 0",
+        ),
+        (
             ("--steps", "8", "--accum", "8", "--batch", "256", "--ctx", "64"),
             "at most 131071 tokens, got 131072",
         ),
@@ -153,3 +157,22 @@ def test_twins_accumulate_too(runs: Runs, kind: str) -> None:
     assert runs("pretrain.py", *EXACT, *flags) == 0
     tensors = loop.load_checkpoint(runs.folder / kind / loop.CHECKPOINT).tensors
     assert {int(value) for key, value in tensors.items() if key.endswith(".step")} == {2}
+
+
+@pytest.mark.clause("ARB-RUN-013")
+@pytest.mark.parametrize("kind", ["ste", "float"])
+def test_a_twin_forgets_a_bad_update(runs: Runs, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """The gradient of an update that is skipped is no part of the next one."""
+    honest, calls = loop.Trainer._loss, [0]
+
+    def poisoned(trainer: Any, *arguments: Any, **named: Any) -> torch.Tensor:
+        calls[0] += 1
+        loss: torch.Tensor = honest(trainer, *arguments, **named)
+        return loss * math.nan if calls[0] == 2 else loss
+
+    monkeypatch.setattr(loop.Trainer, "_loss", poisoned)
+    flags = ("--steps", "6", "--accum", "3", "--eval-interval", "0", "--run", kind)
+    assert runs("pretrain.py", *EXACT, *flags, "--baseline", kind) == 0
+    tensors = loop.load_checkpoint(runs.folder / kind / loop.CHECKPOINT).tensors
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+    assert {int(value) for key, value in tensors.items() if key.endswith(".step")} == {1}

@@ -115,6 +115,14 @@ def test_verify_refuses_a_backend(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_copy_is_the_commit_that_it_is_told_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is a history, which may be another's."""
+    monkeypatch.setenv("ARBITOR_COMMIT", "abc1234")
+    assert source(find_suite().parent) == {"commit": "abc1234", "told by": "ARBITOR_COMMIT"}
+    monkeypatch.delenv("ARBITOR_COMMIT")
+    assert "told by" not in (source(find_suite().parent) or {})
+
+
 def test_verify(tmp_path: Path) -> None:
     """A small selection: streamed, counted, sealed."""
     found = run("verify", "--backend", "reference", "--", *SELECTION, folder=tmp_path)

@@ -185,3 +185,15 @@ def test_torchrun(target: Target, tmp_path: Path, flags: tuple[str, ...]) -> Non
         together = report_of(target, tmp_path, processes, *flags)
         assert together["digest"] == alone["digest"]
         assert together["valid"] == alone["valid"]
+        # the mean over all ranks, summed in another order
+        assert together["losses"] == pytest.approx(alone["losses"], rel=1e-6)
+
+
+@pytest.mark.clause("ARB-RANK-001")
+def test_a_batch_that_cannot_be_cut_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
+    loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
+    task, options = pytest.importorskip("training.task"), pytest.importorskip("training.options")
+    asked = options.Options(d_model=16, heads=2, layers=1, batch=3, ctx=8, backend="torch", runs=tmp_path)
+    with pytest.raises(ValueError, match="--batch 3 is no multiple of the 2 ranks"):
+        loop.train(asked, task.TextTask.of(asked), Ranks(0, 2))
+    assert not list(tmp_path.iterdir())

@@ -229,3 +229,45 @@ def test_bfloat16_is_the_float_works_alone(runs: Runs, updates: list[dict[str, A
         assert not any(tensor.is_floating_point() for tensor in model.state_dict().values())
         digests.append(loop.state_hash(model.state_dict()))
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.clause("ARB-LIN-006")
+@pytest.mark.parametrize("trainer", trainers())
+def test_positions_are_the_tokens_of_an_update(
+    runs: Runs, trainer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is refused for having too many is what a layer of the trunk captures."""
+    honest, found = loop.Trainer._step, []
+
+    def step(trainer: Any) -> None:
+        update, up = trainer.learner.update, trainer.learner.model.blocks[0].up
+
+        def spy(*arguments: Any) -> Any:
+            found.append((sum(len(capture.dy) for capture in up.captures), trainer.task.positions))
+            return update(*arguments)
+
+        trainer.learner.update = spy
+        honest(trainer)
+        trainer.learner.update = update
+
+    monkeypatch.setattr(loop.Trainer, "_step", step)
+    assert runs(trainer, "--no-save") == 0
+    assert len(found) == 3
+    assert all(captured == positions for captured, positions in found)
+
+
+@pytest.mark.clause("ARB-MOE-004")
+@pytest.mark.parametrize("trainer", text_trainers())
+def test_experts_are_balanced_and_measured(runs: Runs, updates: list[dict[str, Any]], trainer: str) -> None:
+    """The weight of the balance is a part of the run; passes and the busiest expert stand beside the loss."""
+    digests = set()
+    for balance in ("0", "1"):
+        flags = ("--experts", "3", "--top-k", "1", "--balance", balance, "--accum-threshold", "2")
+        assert runs(trainer, *flags, "--steps", "6", "--eval-interval", "3", "--run", balance) == 0
+        digests.add(loop.state_hash(updates[-1]["model"].state_dict()))
+        measured = [
+            line for line in read_metrics(runs.folder / balance / "metrics.jsonl") if "val_loss" in line
+        ]
+        assert [line["iterations"] for line in measured] == [1.0, 1.0]
+        assert all(1 / 3 <= line["busiest expert"] <= 1 for line in measured)
+    assert len(digests) == 2

@@ -99,8 +99,10 @@ def test_nothing_to_draw(runs: Runs, trainer: str) -> None:
 
 
 def assert_run(runs: Runs, trainer: str, status: int, shown: str) -> None:
-    """The table at the end has the loss, and the whole hash."""
+    """The table at the end has the loss, and the whole hash; speed says what it counts."""
     assert status == 0, shown
+    counted = {"audio": "codes", "vision": "images", "diffusion": "images"}
+    assert f" {counted.get(Path(trainer).stem, 'bytes')}/s" in shown
     assert re.search(r"validation\W+\d+\.\d{4} (nats|squared error) a", shown)
     digest = load_checkpoint(runs.path(trainer, "checkpoint.safetensors")).digest
     assert digest in re.sub(r"[^0-9a-z]", "", shown.split("state sha256")[1])
