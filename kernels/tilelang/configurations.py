@@ -23,15 +23,9 @@ def _two_steps(q_g: Any, q_x: Any, *state_and_how: Any) -> Any:
     return ternary_update(weight_gradient(q_g, q_x), *state_and_how)
 
 
-def _few_tokens(q_x: Any, e_x: Any, codes: Any, e: Any, e_base: Any, e_span: Any, group_size: Any) -> Any:
-    return few_tokens(q_x, e_x, codes, e, e_base, group_size)
-
-
-def _token_tile(q_x: Any, e_x: Any, codes: Any, e: Any, e_base: Any, e_span: Any, group_size: Any) -> Any:
+def _token_tile(q_x: Any, *rest: Any) -> Any:
     """Where there are too many tokens, the host's choice."""
-    if len(q_x) > TOKENS[-1]:
-        return linear_forward(q_x, e_x, codes, e, e_base, e_span, group_size)
-    return token_tile(q_x, e_x, codes, e, e_base, group_size)
+    return (token_tile if len(q_x) <= TOKENS[-1] else linear_forward)(q_x, *rest)
 
 
 def configurations(device: str) -> dict[str, dict[str, Way]]:
@@ -43,7 +37,7 @@ def configurations(device: str) -> dict[str, dict[str, Way]]:
         return {}
     return {
         "linear_forward": {
-            "few tokens": _few_tokens,
+            "few tokens": few_tokens,
             "token tile": _token_tile,
             "unpacked": unpacked_forward,
         },

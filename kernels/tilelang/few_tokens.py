@@ -12,8 +12,8 @@ import tilelang.language as T
 import torch
 
 from .exponents import scaled_row
-from .launch import dense, k_major, kernel, unchecked
-from .scaled_weight import FIELDS, find_groups, scaled_word
+from .launch import k_major, kernel, unchecked
+from .unpacking import FIELDS, find_groups, run_packed, scaled_word
 
 MOST = 8  # tokens of one pass over the codes
 ROWS = 4  # of a warp
@@ -123,20 +123,9 @@ def few_tokens_kernel(cuda: bool, tokens: int, whole: bool) -> Any:
     return few_tokens
 
 
-def few_tokens(
-    q_x: torch.Tensor, e_x: torch.Tensor, codes: torch.Tensor, e: torch.Tensor, e_base: int, group_size: int
-) -> torch.Tensor:
-    """As linear_forward, for any number of tokens, but in passes of at most MOST over the codes."""
-    count = q_x.shape[0]
-    y = torch.empty(count, codes.shape[0], dtype=torch.float32, device=q_x.device)
+def few_tokens(q_x: torch.Tensor, *rest: Any) -> torch.Tensor:
+    """As linear_forward, with its arguments, for any number of tokens, in passes of at most MOST."""
+    count, group_size = len(q_x), rest[-1]
     tokens = next((n for n in TOKENS if n >= count), MOST)
-    few_tokens_kernel(q_x.device, tokens, group_size % FIELDS == 0)(
-        k_major(q_x).view(torch.int32).view(count, -1, 4),
-        dense(e_x),
-        k_major(codes).view(torch.int32),
-        dense(e),
-        y,
-        group_size,
-        e_base,
-    )
-    return y
+    kernel_of = few_tokens_kernel(q_x.device, tokens, group_size % FIELDS == 0)
+    return run_packed(kernel_of, q_x, k_major(q_x).view(torch.int32).view(count, -1, 4), *rest)

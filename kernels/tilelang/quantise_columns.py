@@ -16,7 +16,7 @@ from .exponents import (
     quantised,
 )
 from .launch import dense, kernel, quads_of, split, transposed_buffer, unchecked
-from .random_bits import philox_quad, r16
+from .random_bits import draw_arguments, philox_quad, r16
 from .turning import (
     LINE,
     TILE_ROWS,
@@ -107,18 +107,21 @@ def _serial_columns() -> Any:
         largest: T.Tensor((quads, 4), "int32"),
         q: T.Tensor((columns, width), "int8"),
         exponents: T.Tensor((columns,), "int8"),
-        key0: T.int64,
-        key1: T.int64,
-        step: T.int64,
-        stream: T.int64,
-        first_row: T.int64,
     ):
+        draw = draw_arguments()
         with T.Kernel(rows) as row:
             words = T.alloc_local((4,), "uint32")
             e = T.alloc_var("int32", init=0)
             scale = power_of_two(T.Cast("int32", e_x[row]))
             for quad in T.serial(quads):
-                philox_quad(words, (first_row + row) * columns + quad * 4, key0, key1, step, stream)
+                philox_quad(
+                    words,
+                    (draw.first_row + row) * columns + quad * 4,
+                    draw.key0,
+                    draw.key1,
+                    draw.step,
+                    draw.stream,
+                )
                 for j in T.unroll(4):
                     o = quad * 4 + j
                     if o < columns:
@@ -143,12 +146,8 @@ def _turned_columns() -> Any:
         largest: T.Tensor((quads, 4), "int32"),
         q: T.Tensor((columns, pieces, 4), "int32"),
         exponents: T.Tensor((columns,), "int8"),
-        key0: T.int64,
-        key1: T.int64,
-        step: T.int64,
-        stream: T.int64,
-        first_row: T.int64,
     ):
+        draw = draw_arguments()
         across, down = T.ceildiv(quads, UNITS), T.ceildiv(rows, TILE_ROWS)
         with T.Kernel(across, down, threads=TURNING_THREADS) as (bo, bt):
             turned = T.alloc_shared((UNITS * unit_words(4),), "int32")
@@ -177,8 +176,8 @@ def _turned_columns() -> Any:
                     row = bt * TILE_ROWS + four_of(t) * 4 + r
                     found[r] = 0
                     if (row < rows) & (quad < quads):
-                        n = (first_row + row) * columns + T.Cast("int64", quad) * 4
-                        philox_quad(words, n, key0, key1, step, stream)
+                        n = (draw.first_row + row) * columns + T.Cast("int64", quad) * 4
+                        philox_quad(words, n, draw.key0, draw.key1, draw.step, draw.stream)
                         for j in T.unroll(4):
                             f = fraction(bits_of(values[4 * r + j] * scales[r]), e[j])
                             sums[j] = f + r16(words[j])

@@ -7,7 +7,7 @@ import torch
 
 from .exponents import HALF, bits_of, exponent_of, fraction, magnitude, quantised
 from .launch import kernel, padded, quads_of, split, transposed_buffer, unchecked
-from .random_bits import philox_quad, r16
+from .random_bits import draw_arguments, philox_quad, r16
 from .transpose import transpose
 
 THREADS = 256
@@ -30,12 +30,8 @@ def _serial(rounding: str, both: bool) -> Any:
         q: T.Tensor((rows, quads, 4), "int8"),
         q_t: T.Tensor((columns, width), "int8"),
         exponents: T.Tensor((rows,), "int8"),
-        key0: T.int64,
-        key1: T.int64,
-        step: T.int64,
-        stream: T.int64,
-        first_row: T.int64,
     ):
+        draw = draw_arguments()
         with T.Kernel(rows) as row:
             words = T.alloc_local((4,), "uint32")
             mine = T.alloc_var("int32", init=0)
@@ -49,7 +45,14 @@ def _serial(rounding: str, both: bool) -> Any:
             exponents[row] = T.Cast("int8", e)
             for quad in T.serial(quads):
                 if rounding == "stochastic":
-                    philox_quad(words, (first_row + row) * columns + quad * 4, key0, key1, step, stream)
+                    philox_quad(
+                        words,
+                        (draw.first_row + row) * columns + quad * 4,
+                        draw.key0,
+                        draw.key1,
+                        draw.step,
+                        draw.stream,
+                    )
                 for j in T.unroll(4):
                     f = fraction(bits_of(x[row, quad, j]), e)
                     value = quantised(f, r16(words[j]) if rounding == "stochastic" else HALF)
@@ -102,12 +105,8 @@ def _lanes(rounding: str, lanes: int) -> Any:
         q: T.Tensor((rows, quads, 4), "int8"),
         exponents: T.Tensor((rows,), "int8"),
         columns: T.int64,
-        key0: T.int64,
-        key1: T.int64,
-        step: T.int64,
-        stream: T.int64,
-        first_row: T.int64,
     ):
+        draw = draw_arguments()
         with T.Kernel(T.ceildiv(rows, THREADS // lanes), threads=THREADS) as block:
             warps = T.alloc_shared((THREADS // 32,), "int32")
             bits, more = T.alloc_local((held * 4,), "int32"), T.alloc_local((4,), "int32")
@@ -145,16 +144,16 @@ def _lanes(rounding: str, lanes: int) -> Any:
                         quad = k * lanes + t % lanes
                         if quad < quads:
                             if rounding == "stochastic":
-                                n = (first_row + row) * columns + T.Cast("int64", quad) * 4
-                                philox_quad(words, n, key0, key1, step, stream)
+                                n = (draw.first_row + row) * columns + T.Cast("int64", quad) * 4
+                                philox_quad(words, n, draw.key0, draw.key1, draw.step, draw.stream)
                             _store_quad(q, row, quad, bits, k * 4, e, words, rounding)
                     quad = held * lanes + t % lanes
                     while quad < quads:
                         for j in T.vectorized(4):
                             more[j] = x[row, quad, j]
                         if rounding == "stochastic":
-                            n = (first_row + row) * columns + T.Cast("int64", quad) * 4
-                            philox_quad(words, n, key0, key1, step, stream)
+                            n = (draw.first_row + row) * columns + T.Cast("int64", quad) * 4
+                            philox_quad(words, n, draw.key0, draw.key1, draw.step, draw.stream)
                         _store_quad(q, row, quad, more, 0, e, words, rounding)
                         quad = quad + lanes
 

@@ -1,12 +1,27 @@
 """Philox4x32-10 in TIR (section 3), written once for both targets."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import tilelang.language as T
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
 ROUNDS = 10
+
+
+class Draw(NamedTuple):
+    """Where the random bits of rows of a matrix come from (ARB-RNG-002, -006), as a kernel's arguments."""
+
+    key0: Any
+    key1: Any
+    step: Any
+    stream: Any
+    first_row: Any
+
+
+def draw_arguments() -> Draw:
+    """These as a kernel's last arguments: for the first line of its body."""
+    return Draw._make(T.arg(name, T.int64()) for name in Draw._fields)
 
 
 @T.macro

@@ -13,59 +13,15 @@ from .turning import (
     TILE_ROWS,
     TURNING_THREADS,
     UNITS,
-    ZEROS,
     four_of,
     store_turned,
     turn_four,
     unit_of,
     unit_words,
-    unpack_word,
-    unpacked_byte,
 )
+from .unpacking import FIELDS, find_groups, load_word, scaled_word
 
 ROWS, WORDS = 32, 32  # a tile of codes that is not turned: 128 bytes of 32 rows
-FIELDS = 16  # of a word of codes
-
-
-@T.macro
-def find_groups(found: Any, e: Any, word: Any, group_size: Any, whole: bool) -> None:
-    """found int32 [4]: the group of each byte of a word of codes, the first alone where `whole`: no group of
-    columns ends inside a word. The last group stands for what is behind it."""
-    for j in T.unroll(1 if whole else 4):
-        found[j] = T.truncdiv(word * FIELDS + 4 * j, group_size)
-        if found[j] >= T.Cast("int32", e.shape[1]):
-            found[j] = T.Cast("int32", e.shape[1]) - 1
-
-
-@T.macro
-def scaled_word(
-    weights: Any, at: int, word: Any, e: Any, row: Any, found: Any, e_base: Any, whole: bool
-) -> None:
-    """weights int32 [at ... at + 3] = 16 bytes: the weights of that word of codes, in groups `found`."""
-    one = T.alloc_var("int32", init=0)
-    if whole:
-        one = T.int32(1) << (widen(e[row, found[0]]) - e_base)
-        unpack_word(weights, at, word, one)
-    else:
-        for j in T.unroll(4):
-            one = T.int32(1) << (widen(e[row, found[j]]) - e_base)
-            weights[at + j] = unpacked_byte(word >> (8 * j), one)
-
-
-@T.macro
-def load_word(codes: Any, row: Any, word: Any, columns: Any) -> Any:
-    """Word of codes [O, W] int32, code 1 behind the last column and outside the matrix."""
-    found = T.alloc_var("int32", init=ZEROS)
-    left = T.alloc_var("int32", init=0)
-    keep = T.alloc_var("int32", init=0)
-    found = ZEROS
-    left = columns - word * FIELDS
-    if (row < codes.shape[0]) & (left > 0):
-        found = codes[row, word]
-        if left < FIELDS:
-            keep = (T.int32(1) << (left * 2)) - 1
-            found = (found & keep) | (ZEROS & ~keep)
-    return found
 
 
 def _serial(transposed: bool) -> Any:

@@ -12,8 +12,8 @@ import tilelang.language as T
 import torch
 
 from .exponents import scaled_row
-from .launch import dense, k_major, kernel, unchecked
-from .scaled_weight import FIELDS, find_groups, scaled_word
+from .launch import k_major, kernel, unchecked
+from .unpacking import FIELDS, find_groups, run_packed, scaled_word
 
 ROWS, WORDS = 64, 32  # of codes in a step: 128 bytes of 64 rows
 TILE_THREADS = 128
@@ -117,20 +117,9 @@ def token_tile_kernel(cuda: bool, tokens: int, whole: bool) -> Any:
     return token_tile
 
 
-def token_tile(
-    q_x: torch.Tensor, e_x: torch.Tensor, codes: torch.Tensor, e: torch.Tensor, e_base: int, group_size: int
-) -> torch.Tensor:
-    """As linear_forward, for at most 32 tokens."""
-    count = q_x.shape[0]
-    y = torch.empty(count, codes.shape[0], dtype=torch.float32, device=q_x.device)
+def token_tile(q_x: torch.Tensor, *rest: Any) -> torch.Tensor:
+    """As linear_forward, with its arguments, for at most 32 tokens."""
+    count, group_size = len(q_x), rest[-1]
     tokens = next(n for n in TOKENS if n >= count)
-    token_tile_kernel(q_x.device, tokens, group_size % FIELDS == 0)(
-        k_major(q_x).view(count, -1, FIELDS),
-        dense(e_x),
-        k_major(codes).view(torch.int32),
-        dense(e),
-        y,
-        group_size,
-        e_base,
-    )
-    return y
+    kernel_of = token_tile_kernel(q_x.device, tokens, group_size % FIELDS == 0)
+    return run_packed(kernel_of, q_x, k_major(q_x).view(count, -1, FIELDS), *rest)

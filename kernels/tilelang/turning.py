@@ -1,4 +1,4 @@
-"""Four bytes of a word at a time, on CUDA: codes to weights, and tiles turned through shared memory.
+"""Tiles of bytes turned through shared memory, on CUDA, four bytes of a word at a time.
 
 A tile has 64 rows and 16 units of columns. A thread takes four rows of one unit, turns four bytes by four in
 its registers, and writes words of four rows to shared memory: `LINE` words a column, and 4 words more a unit,
@@ -10,15 +10,11 @@ from typing import Any
 
 import tilelang.language as T
 
+from .unpacking import permuted
+
 TILE_ROWS, UNITS = 64, 16  # of a tile
 LINE = TILE_ROWS // 4  # words of a column
 TURNING_THREADS = UNITS * LINE
-ZEROS = 0x55555555  # a word of 16 zero trits
-
-
-def permuted(a: Any, b: Any, selector: Any) -> Any:
-    """Four bytes of the words a (0-3) and b (4-7), one for each nibble of the selector, lowest first."""
-    return T.call_extern("int32", "__byte_perm", a, b, selector)
 
 
 def third_bytes(words: Any) -> Any:
@@ -29,33 +25,6 @@ def third_bytes(words: Any) -> Any:
 def unit_words(columns: int) -> int:
     """Words that a unit of that many columns takes in shared memory."""
     return columns * LINE + 4
-
-
-def _weights(one: Any) -> Any:
-    """The word that codes are looked up in: bytes -one, 0, one. one = 1, 2, 4 ... 64."""
-    return one * 0xFFFF + 0x100
-
-
-def unpacked_byte(byte: Any, one: Any) -> Any:
-    """4 bytes, trit * one, of the lowest byte of an int32: each field becomes a nibble of a selector."""
-    pairs = (byte & 0xF) | ((byte & 0xF0) << 4)
-    return permuted(_weights(one), 0, (pairs & 0x303) | ((pairs & 0xC0C) << 2))
-
-
-@T.macro
-def unpack_word(trits: Any, at: int, word: Any, one: Any) -> None:
-    """trits int32 [at ... at + 3] = 16 bytes, trit * one, of a word of 16 codes.
-
-    Nibbles of the word are selectors as they are, with an even field below, an odd one above.
-    """
-    halves = T.alloc_local((4,), "int32")
-    halves[0] = permuted(_weights(one), 0, word & 0x33333333)
-    halves[1] = permuted(_weights(one), 0, (word >> 2) & 0x33333333)
-    halves[2] = permuted(_weights(one), 0, (word >> 16) & 0x3333)
-    halves[3] = permuted(_weights(one), 0, (word >> 18) & 0x3333)
-    for half in T.unroll(2):
-        trits[at + 2 * half] = permuted(halves[2 * half], halves[2 * half + 1], 0x5140)
-        trits[at + 2 * half + 1] = permuted(halves[2 * half], halves[2 * half + 1], 0x7362)
 
 
 @T.macro

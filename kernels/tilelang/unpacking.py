@@ -1,0 +1,97 @@
+"""Words of 16 codes to words of 4 weights, on CUDA, and calls of the kernels that read them packed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tilelang.language as T
+import torch
+
+from .codes import widen
+from .launch import dense, k_major
+
+FIELDS = 16  # of a word of codes
+ZEROS = 0x55555555  # a word of zero trits
+
+
+def permuted(a: Any, b: Any, selector: Any) -> Any:
+    """Four bytes of the words a (0-3) and b (4-7), one for each nibble of the selector, lowest first."""
+    return T.call_extern("int32", "__byte_perm", a, b, selector)
+
+
+def _weights(one: Any) -> Any:
+    """The word that codes are looked up in: bytes -one, 0, one. one = 1, 2, 4 ... 64."""
+    return one * 0xFFFF + 0x100
+
+
+def unpacked_byte(byte: Any, one: Any) -> Any:
+    """4 bytes, trit * one, of the lowest byte of an int32: each field becomes a nibble of a selector."""
+    pairs = (byte & 0xF) | ((byte & 0xF0) << 4)
+    return permuted(_weights(one), 0, (pairs & 0x303) | ((pairs & 0xC0C) << 2))
+
+
+@T.macro
+def unpack_word(trits: Any, at: int, word: Any, one: Any) -> None:
+    """trits int32 [at ... at + 3] = 16 bytes, trit * one, of a word of 16 codes.
+
+    Nibbles of the word are selectors as they are, with an even field below, an odd one above.
+    """
+    halves = T.alloc_local((4,), "int32")
+    halves[0] = permuted(_weights(one), 0, word & 0x33333333)
+    halves[1] = permuted(_weights(one), 0, (word >> 2) & 0x33333333)
+    halves[2] = permuted(_weights(one), 0, (word >> 16) & 0x3333)
+    halves[3] = permuted(_weights(one), 0, (word >> 18) & 0x3333)
+    for half in T.unroll(2):
+        trits[at + 2 * half] = permuted(halves[2 * half], halves[2 * half + 1], 0x5140)
+        trits[at + 2 * half + 1] = permuted(halves[2 * half], halves[2 * half + 1], 0x7362)
+
+
+@T.macro
+def find_groups(found: Any, e: Any, word: Any, group_size: Any, whole: bool) -> None:
+    """found int32 [4]: the group of each byte of a word of codes, the first alone where `whole`: no group of
+    columns ends inside a word. The last group stands for what is behind it."""
+    for j in T.unroll(1 if whole else 4):
+        found[j] = T.truncdiv(word * FIELDS + 4 * j, group_size)
+        if found[j] >= T.Cast("int32", e.shape[1]):
+            found[j] = T.Cast("int32", e.shape[1]) - 1
+
+
+@T.macro
+def scaled_word(
+    weights: Any, at: int, word: Any, e: Any, row: Any, found: Any, e_base: Any, whole: bool
+) -> None:
+    """weights int32 [at ... at + 3] = 16 bytes: the weights of that word of codes, in groups `found`."""
+    one = T.alloc_var("int32", init=0)
+    if whole:
+        one = T.int32(1) << (widen(e[row, found[0]]) - e_base)
+        unpack_word(weights, at, word, one)
+    else:
+        for j in T.unroll(4):
+            one = T.int32(1) << (widen(e[row, found[j]]) - e_base)
+            weights[at + j] = unpacked_byte(word >> (8 * j), one)
+
+
+@T.macro
+def load_word(codes: Any, row: Any, word: Any, columns: Any) -> Any:
+    """Word of codes [O, W] int32, code 1 behind the last column and outside the matrix."""
+    found = T.alloc_var("int32", init=ZEROS)
+    left = T.alloc_var("int32", init=0)
+    keep = T.alloc_var("int32", init=0)
+    found = ZEROS
+    left = columns - word * FIELDS
+    if (row < codes.shape[0]) & (left > 0):
+        found = codes[row, word]
+        if left < FIELDS:
+            keep = (T.int32(1) << (left * 2)) - 1
+            found = (found & keep) | (ZEROS & ~keep)
+    return found
+
+
+def run_packed(
+    kernel: Callable[..., None], q_x: torch.Tensor, tokens: torch.Tensor, *rest: Any
+) -> torch.Tensor:
+    """y float32 [T, O] of a kernel that reads packed codes. `tokens`: q_x [T, I'] in the view that it takes;
+    rest = e_x, codes, e, e_base, e_span, group_size as in linear_forward."""
+    e_x, codes, e, e_base, _, group_size = rest
+    y = torch.empty(len(q_x), codes.shape[0], dtype=torch.float32, device=q_x.device)
+    kernel(tokens, dense(e_x), k_major(codes).view(torch.int32), dense(e), y, group_size, e_base)
+    return y
