@@ -38,6 +38,8 @@ def _serial(scale: bool) -> Any:
 
 
 BLOCK_M, BLOCK_N, BLOCK_K, STAGES, MMA_THREADS = 128, 256, 128, 3, 256
+WARPS = MMA_THREADS // 32
+STAGED = BLOCK_N + 8  # words of a row of sums: what a warp holds of eight rows then meets no bank twice
 
 
 def _tiled(scale: bool) -> Any:
@@ -57,16 +59,22 @@ def _tiled(scale: bool) -> Any:
             a_tile = T.alloc_shared((BLOCK_M, BLOCK_K), "int8")
             b_tile = T.alloc_shared((BLOCK_N, BLOCK_K), "int8")
             total = T.alloc_fragment((BLOCK_M, BLOCK_N), "int32")
+            sums = T.alloc_shared((BLOCK_M, STAGED), "int32")
             T.use_swizzle(8)
             multiply_nt(a, b, a_tile, b_tile, total, bm, bn, k)
-            for i, j in T.Parallel(BLOCK_M, BLOCK_N):
-                row = bm * BLOCK_M + i
-                column = bn * BLOCK_N + j
-                if (row < m) and (column < n):
-                    if scale:
-                        c[row, column] = scaled_row(total[i, j], T.Cast("int32", e_row[row]), e_base)
-                    else:
-                        c[row, column] = total[i, j]
+            T.copy(total, sums[:, :BLOCK_N])
+            for t in T.Parallel(MMA_THREADS):
+                for turn in T.serial(BLOCK_M // WARPS):
+                    line = turn * WARPS + t // 32
+                    row = bm * BLOCK_M + line
+                    if row < m:
+                        e = T.alloc_var("int32", init=0)
+                        e = T.Cast("int32", e_row[row])
+                        for piece in T.unroll(BLOCK_N // 32):
+                            column = bn * BLOCK_N + piece * 32 + t % 32
+                            if column < n:
+                                total_of = sums[line, piece * 32 + t % 32]
+                                c[row, column] = scaled_row(total_of, e, e_base) if scale else total_of
 
     return product_nt
 

@@ -162,6 +162,7 @@ def fused_kernel(cuda: bool, rule: str, group: int) -> Any:
                 tallies[c] = 0
             tile = Tile(bm, bn, codes, t_accum, e, e_accum, sums, bits, quad, tallies)
             settle_tile(tile, settled, byte, size, h, group, how)
+            T.sync_threads()  # settling reads trits that other threads fire (ARB-SCALE-004)
             fire_tile(tile, words, fired, byte, rule, group, how)
             for c in T.unroll(COUNTS):
                 tally(cuda, counts, c, tallies[c])
