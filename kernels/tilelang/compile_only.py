@@ -26,8 +26,8 @@ from .quantise_columns import columns_kernel, maxima_kernel
 from .quantise_rows import SHORT_LANES, THREADS, rows_kernel
 from .scaled_weight import scaling_kernel
 from .ternary_update import firing_kernel, settling_kernel
+from .token_tile import SPANS, token_tile_kernel
 from .token_tile import TOKENS as TILE_TOKENS
-from .token_tile import token_tile_kernel
 from .transpose import transposing_kernel
 from .unpack import unpacking_kernel
 
@@ -83,8 +83,9 @@ def variants() -> Iterator[Variant]:
             yield _variant("scaled_weight", scaling_kernel, transposed, whole)
         for tokens in TOKENS:
             yield _variant("few_tokens", few_tokens_kernel, tokens, whole)
+    for span in SPANS:
         for tokens in TILE_TOKENS:
-            yield _variant("token_tile", token_tile_kernel, tokens, whole, product=True)
+            yield _variant("token_tile", token_tile_kernel, tokens, span, product=True)
     for scale in (False, True):
         yield _variant("product_nt", product_kernel, scale, product=True)
     for table in (False, True):

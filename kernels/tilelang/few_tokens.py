@@ -11,9 +11,10 @@ from typing import Any
 import tilelang.language as T
 import torch
 
+from .codes import widen
 from .exponents import scaled_row
 from .launch import k_major, kernel, unchecked
-from .unpacking import FIELDS, find_groups, run_packed, scaled_word
+from .unpacking import FIELDS, SHIFT_16, find_groups, run_packed, scaled_word, spread_bytes, spread_word
 
 MOST = 8  # tokens of one pass over the codes
 ROWS = 4  # of a warp
@@ -21,6 +22,7 @@ FEW_THREADS = 128
 BLOCK_ROWS = FEW_THREADS // 32 * ROWS
 TOKENS = (1, 2, 4, MOST)
 DEPTH = 4  # words of codes that a lane has under way in each row
+SPREAD = 2  # tokens for which it pays to reorder the tokens' bytes, not the weights'
 
 
 @T.macro
@@ -35,13 +37,20 @@ def _sum_over_lanes(totals: Any, count: int) -> None:
 
 @T.macro
 def _unpack(
-    weights: Any, packed: Any, at: Any, e: Any, lines: Any, unit: Any, size: Any, e_base: Any, whole: bool
+    weights: Any, packed: Any, at: Any, e: Any, lines: Any, unit: Any, how: Any, spread: bool
 ) -> None:
-    """weights int32 [16] of one word in each of a warp's rows, packed[at ... at + 3]."""
+    """weights int32 [16] of one word in each of a warp's rows, packed[at ... at + 3]; `spread`: in the order
+    of spread_word."""
+    size, e_base, whole, shift_16 = how
     found = T.alloc_local((4,), "int32")
+    one = T.alloc_var("int32", init=0)
     find_groups(found, e, unit, size, whole)
     for r in T.unroll(ROWS):
-        scaled_word(weights, 4 * r, packed[at + r], e, lines[r], found, e_base, whole)
+        if spread:
+            one = T.int32(1) << (widen(e[lines[r], found[0]]) - e_base)
+            spread_word(weights, 4 * r, packed[at + r], one, shift_16)
+        else:
+            scaled_word(weights, 4 * r, packed[at + r], e, lines[r], found, e_base, whole)
 
 
 @T.macro
@@ -63,6 +72,7 @@ def few_tokens_kernel(cuda: bool, tokens: int, whole: bool) -> Any:
     """`tokens` of one pass; `whole`: no group of columns ends inside a word of codes."""
     count, rows, units = T.dynamic("count", "int64"), T.dynamic("rows", "int64"), T.dynamic("units", "int64")
     words, groups = T.dynamic("words", "int64"), T.dynamic("groups", "int64")
+    spread = whole and tokens <= SPREAD
 
     @T.prim_func
     def few_tokens(
@@ -73,11 +83,13 @@ def few_tokens_kernel(cuda: bool, tokens: int, whole: bool) -> Any:
         y: T.Tensor((count, rows), "float32"),
         group_size: T.int32,
         e_base: T.int32,
+        shift_16: T.int32,
     ):
         with T.Kernel(T.ceildiv(rows, BLOCK_ROWS), T.ceildiv(count, tokens), threads=FEW_THREADS) as (bo, bt):
             totals = T.alloc_local((ROWS * tokens,), "int32")
             packed, weights = T.alloc_local((DEPTH * ROWS,), "int32"), T.alloc_local((ROWS * 4,), "int32")
-            x = T.alloc_local((4,), "int32")
+            x, reordered = T.alloc_local((4,), "int32"), T.alloc_local((4,), "int32")
+            how = (group_size, e_base, whole, shift_16)
             lines = T.alloc_local((ROWS,), "int32")
             row, token = T.alloc_var("int32", init=0), T.alloc_var("int32", init=0)
             unit, first = T.alloc_var("int32", init=0), T.alloc_var("int32", init=0)
@@ -99,14 +111,16 @@ def few_tokens_kernel(cuda: bool, tokens: int, whole: bool) -> Any:
                     for d in T.unroll(DEPTH):
                         unit = first + 32 * d
                         if unit < T.Cast("int32", units):
-                            _unpack(weights, packed, d * ROWS, e, lines, unit, group_size, e_base, whole)
+                            _unpack(weights, packed, d * ROWS, e, lines, unit, how, spread)
                             for k in T.unroll(tokens):
                                 token = bt * tokens + k
                                 if token >= T.Cast("int32", count):
                                     token = T.Cast("int32", count) - 1
                                 for j in T.vectorized(4):
                                     x[j] = q_x[token, unit, j]
-                                _multiply(totals, k, tokens, weights, x)
+                                if spread:
+                                    spread_bytes(reordered, x, 0)
+                                _multiply(totals, k, tokens, weights, reordered if spread else x)
                     first = first + 32 * DEPTH
             _sum_over_lanes(totals, ROWS * tokens)
             for t in T.Parallel(FEW_THREADS):
@@ -128,4 +142,5 @@ def few_tokens(q_x: torch.Tensor, *rest: Any) -> torch.Tensor:
     count, group_size = len(q_x), rest[-1]
     tokens = next((n for n in TOKENS if n >= count), MOST)
     kernel_of = few_tokens_kernel(q_x.device, tokens, group_size % FIELDS == 0)
-    return run_packed(kernel_of, q_x, k_major(q_x).view(torch.int32).view(count, -1, 4), *rest)
+    x = k_major(q_x).view(torch.int32).view(count, -1, 4)
+    return run_packed(lambda *arguments: kernel_of(*arguments, SHIFT_16), q_x, x, *rest)

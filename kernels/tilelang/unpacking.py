@@ -11,6 +11,8 @@ from .launch import dense, k_major
 
 FIELDS = 16  # of a word of codes
 ZEROS = 0x55555555  # a word of zero trits
+SHIFT_16 = 1 << 16
+EVEN, ODD = 0x6420, 0x7531  # selectors of bytes
 
 
 def permuted(a: Any, b: Any, selector: Any) -> Any:
@@ -27,6 +29,31 @@ def unpacked_byte(byte: Any, one: Any) -> Any:
     """4 bytes, trit * one, of the lowest byte of an int32: each field becomes a nibble of a selector."""
     pairs = (byte & 0xF) | ((byte & 0xF0) << 4)
     return permuted(_weights(one), 0, (pairs & 0x303) | ((pairs & 0xC0C) << 2))
+
+
+@T.macro
+def spread_word(trits: Any, at: int, word: Any, one: Any, shift_16: Any) -> None:
+    """trits int32 [at ... at + 3] = 16 bytes, trit * one, of a word of 16 codes: those of its fields 0, 2, 4,
+    6; 1, 3, 5, 7; 8, 10, 12, 14; 9, 11, 13, 15. Its nibbles are selectors as they are, with an even field
+    below, an odd one above.
+
+    `shift_16` is 2^16 where the compiler cannot see it: the upper halves are then a product's upper word, for
+    which the units of shifts and permutations, that this is bound by, are not needed.
+    """
+    fields = T.alloc_local((2,), "int32")
+    for k in T.unroll(2):
+        fields[k] = word >> (2 * k)
+        upper = T.call_extern("int32", "__umulhi", fields[k], shift_16)
+        trits[at + k] = permuted(_weights(one), 0, fields[k] & 0x3333)
+        trits[at + 2 + k] = permuted(_weights(one), 0, upper & 0x3333)
+
+
+@T.macro
+def spread_bytes(out: Any, x: Any, at: Any) -> None:
+    """out int32 [4] = the 16 bytes x int32 [at ... at + 3] in the order of spread_word."""
+    for h in T.unroll(2):
+        out[2 * h] = permuted(x[at + 2 * h], x[at + 2 * h + 1], EVEN)
+        out[2 * h + 1] = permuted(x[at + 2 * h], x[at + 2 * h + 1], ODD)
 
 
 @T.macro

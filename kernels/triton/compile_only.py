@@ -16,10 +16,20 @@ from triton.compiler import ASTSource
 
 from .embedding_forward import embedding_forward_kernel
 from .embedding_gradient import embedding_gradient_kernel
+from .few_tokens import (
+    BLOCK_BYTES,
+    BLOCK_O,
+    PLANES,
+    STAGES,
+    SUMS,
+    WARPS,
+    few_tokens_kernel,
+    finish_kernel,
+    planes_kernel,
+)
 from .gemm import CONFIGS as GEMM_CONFIGS
 from .gemm import Config, gemm_kernel
 from .initialise import initialise_kernel
-from .linear_forward import few_tokens_kernel
 from .linear_update import FUSED_GROUPS, configs_of, linear_update_kernel
 from .pack import pack_kernel
 from .pack_dense import pack_dense_kernel
@@ -55,9 +65,11 @@ POINTERS = {
     "exponents": "*i8",
     "gradient": "*i32",
     "largest": "*i32",
+    "planes": "*i8",
     "q": "*i8",
     "q_t": "*i8",
     "step_counter": "*i32",
+    "sums": "*i32",
     "t_accum": "*i8",
     "tokens": "*i64",
     "touched": "*i32",
@@ -207,13 +219,31 @@ def product_variants() -> Iterator[Variant]:
         types = {"exponents": "*i8", "out": "*i8"}
         name, aligned = f"scaled weight, transposed {transposed}", ("columns", "code_bytes", "row_stride")
         yield variant(name, scaled_weight_kernel, tile, types, aligned=aligned)
-    for one_group in (False, True):
+    yield from few_tokens_variants()
+
+
+def few_tokens_variants() -> Iterator[Variant]:
+    """The product for few tokens and what goes before and after it."""
+    number = {"tokens": "i32"}  # elsewhere an array of that name
+    tile: dict[str, Any] = {"BLOCK_O": BLOCK_O, "BLOCK_BYTES": BLOCK_BYTES}
+    for blocks in (0, 1, 3, 8):
         for tokens in (16, 32):
-            tile = {"BLOCK_O": 64, "BLOCK_BYTES": 32, "BLOCK_T": tokens, "ONE_GROUP": one_group}
-            name = f"few tokens, {tokens}, one group {one_group}"
-            types = {"q_x": "*i8", "tokens": "i32"}
-            aligned = ("columns", "code_bytes", "token_stride")
-            yield variant(name, few_tokens_kernel, tile, types, num_stages=4, aligned=aligned, product=True)
+            yield variant(
+                f"few tokens, {tokens}, blocks of a group {blocks}",
+                few_tokens_kernel,
+                tile | {"BLOCK_T": tokens, "BLOCKS_OF_GROUP": blocks},
+                number,
+                num_warps=WARPS,
+                num_stages=STAGES,
+                aligned=("rows", "code_bytes", "width"),
+                product=True,
+            )
+    tile = {"BLOCK": PLANES, "BLOCK_BYTES": BLOCK_BYTES}
+    aligned = ("columns", "width", "token_stride")
+    yield variant("planes of few tokens", planes_kernel, tile, {"q_x": "*i8"}, aligned=aligned)
+    for splits in (1, 4, 16):
+        tile = {"SPLITS": splits, "BLOCK": SUMS}
+        yield variant(f"sums of few tokens, {splits}", finish_kernel, tile, number, aligned=("rows",))
 
 
 def fused_variants() -> Iterator[Variant]:
