@@ -29,6 +29,7 @@ BUDGET = 20_000  # products of one operation
 GROUP_SIZES = (4, 8, 12, 16, 32, 64, 1024)
 THRESHOLDS = (1, 2, 31, 32, 64, 126, 127)
 WORDS = (0, 1, 2**32 - 1)  # of steps and streams
+SIZED = ("linear_forward", "input_gradient", "weight_gradient", "linear_update")  # of `sized_example`
 
 
 def _sizes(choose: Choose, number: int) -> list[int]:

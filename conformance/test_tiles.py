@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from arbitor.conformance.common import busy
-from arbitor.conformance.strategies import sized_example
+from arbitor.conformance.strategies import SIZED, sized_example
 from arbitor.conformance.target import Target
 
 # O, I, T
@@ -24,7 +24,6 @@ SIZES = [
     (257, 4, 65),
     (130, 516, 1),
 ]
-OPERATIONS = ("linear_forward", "input_gradient", "weight_gradient", "linear_update")
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +34,7 @@ def _small_enough(target: Target) -> None:
 
 @pytest.mark.clause("ARB-LIN-001", "ARB-LIN-002", "ARB-LIN-005", "ARB-UPD-002", "ARB-UPD-003")
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", SIZED)
 def test_around_tiles(target: Target, operation: str, size: tuple[int, int, int]) -> None:
     for group_size in (32, 128) if operation != "weight_gradient" else (4,):
         arguments = sized_example(operation, sum(size), size, group_size)

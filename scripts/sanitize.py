@@ -22,14 +22,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from arbitor.checkpoint import write_whole  # noqa: E402  (the root must be on the path first)
-from arbitor.conformance.strategies import example, sized_example  # noqa: E402
+from arbitor.conformance.strategies import SIZED, example, sized_example  # noqa: E402
 from arbitor.conformance.target import target_of  # noqa: E402
 from arbitor.kernels.operations import OPERATIONS  # noqa: E402
 from arbitor.provenance import machine, source  # noqa: E402
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SIZES = ((66, 132, 35), (64, 128, 64), (1, 4, 1))  # O, I, T
-SIZED = ("linear_forward", "input_gradient", "weight_gradient", "linear_update")
 ERROR = 99  # status of a child in which the tool found something
 
 

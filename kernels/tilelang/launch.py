@@ -80,9 +80,7 @@ def why_not() -> str | None:
 
 def why_not_auto(device: str) -> str | None:
     """Reason why nobody who did not ask for it should get this backend on that type of device, or None."""
-    if device == "cpu":
-        return "on the CPU its kernels are scalar C, for checking"
-    return "some of its CUDA kernels have been compiled, but not run"
+    return "on the CPU its kernels are scalar C, for checking" if device == "cpu" else None
 
 
 def _cuda_home() -> str:
