@@ -82,6 +82,9 @@ def busy(arguments: Arguments) -> Arguments:
     for name, pack in (("codes", packed), ("dense", packed_dense)):
         if name in arguments:
             found[name] = pack(drawn(1, len(arguments[name]), _trits_of_a_row(arguments)))
+    if "e_span" in arguments:  # every exponent of a band of five
+        steps = torch.randint(0, 5, arguments["e"].shape, generator=generator)
+        found |= {"e_span": 4, "e": (arguments["e_base"] + steps).to(torch.int8)}
     settings = {"gain": 3 << 16, "vote_max": 16, "accum_threshold": 9, "scale_gain": 1 << 18}
     return arguments | found | {name: value for name, value in settings.items() if name in arguments}
 
