@@ -88,8 +88,9 @@ def test_a_run_of_microbatches_is_the_run_of_batches(runs: Runs, monkeypatch: py
     assert [line["step"] for line in parted_lines] == [4 * line["step"] for line in lines] == [4, 8, 12, 16]
     for counts in ("votes", "fires", "flips"):
         assert [line[counts] for line in lines] == [line[counts] for line in parted_lines]
-    for line, other in zip(lines, parted_lines, strict=True):  # sums of float32 in another order
-        assert math.isclose(line["loss"], other["loss"], rel_tol=1e-6)
+    terms = 4 * 8  # of a float32 sum in another order: half a unit of the last place each
+    for line, other in zip(lines, parted_lines, strict=True):
+        assert abs(line["loss"] - other["loss"]) <= terms / 2 * np.spacing(np.float32(line["loss"]))
 
 
 @pytest.mark.clause("ARB-RUN-008", "ARB-RUN-013")
