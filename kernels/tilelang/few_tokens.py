@@ -11,10 +11,9 @@ from typing import Any
 import tilelang.language as T
 import torch
 
-from .codes import widen
 from .exponents import scaled_row
-from .launch import k_major, kernel, unchecked
-from .unpacking import FIELDS, SHIFT_16, find_groups, run_packed, scaled_word, spread_bytes, spread_word
+from .launch import kernel, unchecked
+from .unpacking import FIELDS, find_groups, run_packed, scaled_word, spread_bytes, spread_weights
 
 MOST = 8  # tokens of one pass over the codes
 ROWS = 4  # of a warp
@@ -43,12 +42,10 @@ def _unpack(
     of spread_word."""
     size, e_base, whole, shift_16 = how
     found = T.alloc_local((4,), "int32")
-    one = T.alloc_var("int32", init=0)
     find_groups(found, e, unit, size, whole)
     for r in T.unroll(ROWS):
         if spread:
-            one = T.int32(1) << (widen(e[lines[r], found[0]]) - e_base)
-            spread_word(weights, 4 * r, packed[at + r], one, shift_16)
+            spread_weights(weights, 4 * r, packed[at + r], e, lines[r], found[0], e_base, shift_16)
         else:
             scaled_word(weights, 4 * r, packed[at + r], e, lines[r], found, e_base, whole)
 
@@ -142,5 +139,4 @@ def few_tokens(q_x: torch.Tensor, *rest: Any) -> torch.Tensor:
     count, group_size = len(q_x), rest[-1]
     tokens = next((n for n in TOKENS if n >= count), MOST)
     kernel_of = few_tokens_kernel(q_x.device, tokens, group_size % FIELDS == 0)
-    x = k_major(q_x).view(torch.int32).view(count, -1, 4)
-    return run_packed(lambda *arguments: kernel_of(*arguments, SHIFT_16), q_x, x, *rest)
+    return run_packed(kernel_of, q_x, *rest)

@@ -16,7 +16,7 @@ from .exponents import (
     quantised,
 )
 from .launch import dense, kernel, quads_of, split, transposed_buffer, unchecked
-from .random_bits import draw_arguments, philox_quad, r16
+from .random_bits import draw_arguments, draw_quad, r16
 from .turning import (
     LINE,
     TILE_ROWS,
@@ -114,14 +114,7 @@ def _serial_columns() -> Any:
             e = T.alloc_var("int32", init=0)
             scale = power_of_two(T.Cast("int32", e_x[row]))
             for quad in T.serial(quads):
-                philox_quad(
-                    words,
-                    (draw.first_row + row) * columns + quad * 4,
-                    draw.key0,
-                    draw.key1,
-                    draw.step,
-                    draw.stream,
-                )
+                draw_quad(words, (draw.first_row + row) * columns + quad * 4, draw)
                 for j in T.unroll(4):
                     o = quad * 4 + j
                     if o < columns:
@@ -177,7 +170,7 @@ def _turned_columns() -> Any:
                     found[r] = 0
                     if (row < rows) & (quad < quads):
                         n = (draw.first_row + row) * columns + T.Cast("int64", quad) * 4
-                        philox_quad(words, n, draw.key0, draw.key1, draw.step, draw.stream)
+                        draw_quad(words, n, draw)
                         for j in T.unroll(4):
                             f = fraction(bits_of(values[4 * r + j] * scales[r]), e[j])
                             sums[j] = f + r16(words[j])

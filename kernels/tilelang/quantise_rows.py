@@ -7,7 +7,7 @@ import torch
 
 from .exponents import HALF, bits_of, exponent_of, fraction, magnitude, quantised
 from .launch import kernel, padded, quads_of, split, transposed_buffer, unchecked
-from .random_bits import draw_arguments, philox_quad, r16
+from .random_bits import draw_arguments, draw_quad, r16
 from .transpose import transpose
 
 THREADS = 256
@@ -45,14 +45,7 @@ def _serial(rounding: str, both: bool) -> Any:
             exponents[row] = T.Cast("int8", e)
             for quad in T.serial(quads):
                 if rounding == "stochastic":
-                    philox_quad(
-                        words,
-                        (draw.first_row + row) * columns + quad * 4,
-                        draw.key0,
-                        draw.key1,
-                        draw.step,
-                        draw.stream,
-                    )
+                    draw_quad(words, (draw.first_row + row) * columns + quad * 4, draw)
                 for j in T.unroll(4):
                     f = fraction(bits_of(x[row, quad, j]), e)
                     value = quantised(f, r16(words[j]) if rounding == "stochastic" else HALF)
@@ -145,7 +138,7 @@ def _lanes(rounding: str, lanes: int) -> Any:
                         if quad < quads:
                             if rounding == "stochastic":
                                 n = (draw.first_row + row) * columns + T.Cast("int64", quad) * 4
-                                philox_quad(words, n, draw.key0, draw.key1, draw.step, draw.stream)
+                                draw_quad(words, n, draw)
                             _store_quad(q, row, quad, bits, k * 4, e, words, rounding)
                     quad = held * lanes + t % lanes
                     while quad < quads:
@@ -153,7 +146,7 @@ def _lanes(rounding: str, lanes: int) -> Any:
                             more[j] = x[row, quad, j]
                         if rounding == "stochastic":
                             n = (draw.first_row + row) * columns + T.Cast("int64", quad) * 4
-                            philox_quad(words, n, draw.key0, draw.key1, draw.step, draw.stream)
+                            draw_quad(words, n, draw)
                         _store_quad(q, row, quad, more, 0, e, words, rounding)
                         quad = quad + lanes
 

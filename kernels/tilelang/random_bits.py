@@ -69,6 +69,12 @@ def philox_quad(quad: Any, n: Any, key0: Any, key1: Any, step: Any, stream: Any)
             quad[j] = T.if_then_else(offset == shift, word, quad[j])
 
 
+@T.macro
+def draw_quad(quad: Any, n: Any, draw: Draw) -> None:
+    """The same of a draw."""
+    philox_quad(quad, n, draw.key0, draw.key1, draw.step, draw.stream)
+
+
 def r16(word: Any) -> Any:
     """r16 as int32 (ARB-RNG-004)."""
     return T.Cast("int32", word >> T.uint32(16))

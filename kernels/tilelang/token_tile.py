@@ -12,10 +12,9 @@ from typing import Any
 import tilelang.language as T
 import torch
 
-from .codes import widen
 from .exponents import scaled_row
-from .launch import k_major, kernel, unchecked
-from .unpacking import FIELDS, SHIFT_16, find_groups, run_packed, scaled_word, spread_bytes, spread_word
+from .launch import kernel, unchecked
+from .unpacking import FIELDS, find_groups, run_packed, scaled_word, spread_bytes, spread_weights
 
 ROWS = 64  # of W, of a block
 GROUP_THREADS = 128  # of a warp group
@@ -44,9 +43,7 @@ def _weights(out: Any, word: Any, e: Any, row: Any, found: Any, how: Any) -> Non
     """out int32 [4] = 16 weights in the order of spread_word."""
     e_base, span, shift_16 = how[1], how[2], how[3]
     if span >= FIELDS:
-        one = T.alloc_var("int32", init=0)
-        one = T.int32(1) << (widen(e[row, found[0]]) - e_base)
-        spread_word(out, 0, word, one, shift_16)
+        spread_weights(out, 0, word, e, row, found[0], e_base, shift_16)
     else:
         weights = T.alloc_local((4,), "int32")
         scaled_word(weights, 0, word, e, row, found, e_base, False)
@@ -217,9 +214,4 @@ def token_tile(q_x: torch.Tensor, *rest: Any) -> torch.Tensor:
     count, group_size = len(q_x), rest[-1]
     tokens = next(n for n in TOKENS if n >= count)
     span = max(n for n in SPANS if group_size % n == 0)
-    kernel_of = token_tile_kernel(q_x.device, tokens, span)
-
-    def run(x: torch.Tensor, e_x: torch.Tensor, codes: torch.Tensor, *others: Any) -> None:
-        kernel_of(x, e_x, codes.view(len(codes), -1, 4), *others, SHIFT_16)
-
-    return run_packed(run, q_x, k_major(q_x).view(torch.int32).view(count, -1, 4), *rest)
+    return run_packed(token_tile_kernel(q_x.device, tokens, span), q_x, *rest, quads=True)

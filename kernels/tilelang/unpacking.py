@@ -31,6 +31,11 @@ def unpacked_byte(byte: Any, one: Any) -> Any:
     return permuted(_weights(one), 0, (pairs & 0x303) | ((pairs & 0xC0C) << 2))
 
 
+def _upper_word(a: Any, b: Any) -> Any:
+    """Bits 32 to 63 of the product of two words, both without sign."""
+    return T.call_extern("int32", "__umulhi", a, b)
+
+
 @T.macro
 def spread_word(trits: Any, at: int, word: Any, one: Any, shift_16: Any) -> None:
     """trits int32 [at ... at + 3] = 16 bytes, trit * one, of a word of 16 codes: those of its fields 0, 2, 4,
@@ -38,12 +43,12 @@ def spread_word(trits: Any, at: int, word: Any, one: Any, shift_16: Any) -> None
     below, an odd one above.
 
     `shift_16` is 2^16 where the compiler cannot see it: the upper halves are then a product's upper word, for
-    which the units of shifts and permutations, that this is bound by, are not needed.
+    which the units of shifts and permutations are not needed; None where those are not what time is spent on.
     """
     fields = T.alloc_local((2,), "int32")
     for k in T.unroll(2):
         fields[k] = word >> (2 * k)
-        upper = T.call_extern("int32", "__umulhi", fields[k], shift_16)
+        upper = fields[k] >> 16 if shift_16 is None else _upper_word(fields[k], shift_16)
         trits[at + k] = permuted(_weights(one), 0, fields[k] & 0x3333)
         trits[at + 2 + k] = permuted(_weights(one), 0, upper & 0x3333)
 
@@ -58,15 +63,9 @@ def spread_bytes(out: Any, x: Any, at: Any) -> None:
 
 @T.macro
 def unpack_word(trits: Any, at: int, word: Any, one: Any) -> None:
-    """trits int32 [at ... at + 3] = 16 bytes, trit * one, of a word of 16 codes.
-
-    Nibbles of the word are selectors as they are, with an even field below, an odd one above.
-    """
+    """trits int32 [at ... at + 3] = 16 bytes, trit * one, of a word of 16 codes."""
     halves = T.alloc_local((4,), "int32")
-    halves[0] = permuted(_weights(one), 0, word & 0x33333333)
-    halves[1] = permuted(_weights(one), 0, (word >> 2) & 0x33333333)
-    halves[2] = permuted(_weights(one), 0, (word >> 16) & 0x3333)
-    halves[3] = permuted(_weights(one), 0, (word >> 18) & 0x3333)
+    spread_word(halves, 0, word, one, None)
     for half in T.unroll(2):
         trits[at + 2 * half] = permuted(halves[2 * half], halves[2 * half + 1], 0x5140)
         trits[at + 2 * half + 1] = permuted(halves[2 * half], halves[2 * half + 1], 0x7362)
@@ -98,6 +97,17 @@ def scaled_word(
 
 
 @T.macro
+def spread_weights(
+    weights: Any, at: int, word: Any, e: Any, row: Any, group: Any, e_base: Any, shift_16: Any
+) -> None:
+    """weights int32 [at ... at + 3] = 16 bytes in the order of spread_word: the weights of a word of codes,
+    all in one group."""
+    one = T.alloc_var("int32", init=0)
+    one = T.int32(1) << (widen(e[row, group]) - e_base)
+    spread_word(weights, at, word, one, shift_16)
+
+
+@T.macro
 def load_word(codes: Any, row: Any, word: Any, columns: Any) -> Any:
     """Word of codes [O, W] int32, code 1 behind the last column and outside the matrix."""
     found = T.alloc_var("int32", init=ZEROS)
@@ -114,11 +124,14 @@ def load_word(codes: Any, row: Any, word: Any, columns: Any) -> Any:
 
 
 def run_packed(
-    kernel: Callable[..., None], q_x: torch.Tensor, tokens: torch.Tensor, *rest: Any
+    kernel: Callable[..., None], q_x: torch.Tensor, *rest: Any, quads: bool = False
 ) -> torch.Tensor:
-    """y float32 [T, O] of a kernel that reads packed codes. `tokens`: q_x [T, I'] in the view that it takes;
+    """y float32 [T, O] of a kernel that reads packed codes, words [O, W] or, with `quads`, [O, W / 4, 4];
     rest = e_x, codes, e, e_base, e_span, group_size as in linear_forward."""
     e_x, codes, e, e_base, _, group_size = rest
     y = torch.empty(len(q_x), codes.shape[0], dtype=torch.float32, device=q_x.device)
-    kernel(tokens, dense(e_x), k_major(codes).view(torch.int32), dense(e), y, group_size, e_base)
+    x, words = (k_major(packed).view(torch.int32) for packed in (q_x, codes))
+    if quads:
+        words = words.view(len(words), -1, 4)
+    kernel(x.view(len(x), -1, 4), dense(e_x), words, dense(e), y, group_size, e_base, SHIFT_16)
     return y
