@@ -13,15 +13,10 @@ from arbitor.modalities import ImageShape
 data = pytest.importorskip("training.images", reason="the trainers do not ship")
 noise = pytest.importorskip("training.denoising")
 VisionTask = pytest.importorskip("training.image_tasks").VisionTask
-options = pytest.importorskip("training.options")
 entry = pytest.importorskip("training.entry")
-loop = pytest.importorskip("training.loop")
 pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
 Image = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-SMALL = {"batch": 5, "d_model": 16, "heads": 2, "layers": 1, "times": 6}
-
 
 # -- patches
 

@@ -43,8 +43,9 @@ STAGED = BLOCK_N + 8  # words of a row of sums: what a warp holds of eight rows 
 
 
 def _tiled(scale: bool) -> Any:
-    """The CUDA schedule: TMA into a ring of three stages, wgmma from shared memory, the epilogue on the
-    accumulators. TMA reads zeros outside the operands, and stores are masked, so any extent goes."""
+    """The CUDA schedule: TMA into a ring of three stages, wgmma from shared memory. The sums leave
+    through shared memory too, a row of the tile a warp: its exponent is loaded once, and memory is written in
+    whole lines. TMA reads zeros outside the operands, and stores are masked, so any extent goes."""
     m, n, k = (T.dynamic(name, "int32") for name in ("m", "n", "k"))
 
     @T.prim_func
@@ -73,8 +74,8 @@ def _tiled(scale: bool) -> Any:
                         for piece in T.unroll(BLOCK_N // 32):
                             column = bn * BLOCK_N + piece * 32 + t % 32
                             if column < n:
-                                total_of = sums[line, piece * 32 + t % 32]
-                                c[row, column] = scaled_row(total_of, e, e_base) if scale else total_of
+                                z = sums[line, piece * 32 + t % 32]
+                                c[row, column] = scaled_row(z, e, e_base) if scale else z
 
     return product_nt
 

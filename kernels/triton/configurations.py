@@ -72,8 +72,8 @@ def configurations(device: str) -> dict[str, dict[str, Way]]:
     # of the size that is compiled: interpreted, all rows would be of one part
     parts: Tables = {("quantise_nearest", "WHOLE_ROW"): 0, ("quantise_nearest", "PART"): 4096}
     ways: dict[str, dict[str, Tables]] = {
-        "linear_forward": {"few tokens": {}, "few tokens, a program a row": {("few_tokens", "SPLITS"): 1}}
-        | {name: tables | {("linear_forward", "FEW"): 0} for name, tables in products.items()},
+        "linear_forward": {"few tokens": {}, "few tokens, rows not shared": {("few_tokens", "SPLITS"): 1}}
+        | {name: tables | {("linear_forward", "MOST"): 0} for name, tables in products.items()},
         "input_gradient": products,
         "weight_gradient": products,
         "linear_update": {f"fused {name}": tables for name, tables in updates.items()}

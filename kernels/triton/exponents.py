@@ -26,6 +26,14 @@ def power_of_two(exponent):
 
 
 @triton.jit
+def scaled_rows(z, e, e_base):
+    """float32(z) * 2^min(e + e_base, 127) of int32 sums, the one NaN in poisoned rows (ARB-LIN-001, -003,
+    -004); e int32, broadcastable to z."""
+    y = (z.to(tl.float32) * power_of_two(tl.minimum(e + e_base, 127))).to(tl.int32, bitcast=True)
+    return tl.where(e == 127, 0x7FC00000, y).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def fraction(x, e):
     """int32 trunc(x * 2^(16-e)), 0 in poisoned sets (ARB-QUANT-003); e is broadcastable to x."""
     # what is poisoned is taken out before the product: a NaN has no integer

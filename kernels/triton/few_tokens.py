@@ -22,6 +22,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .exponents import scaled_rows
 from .launch import INTERPRETED, float_overflow
 
 MOST = 32  # tokens
@@ -183,10 +184,7 @@ def finish_kernel(sums, e_x, y, tokens, rows, e_base, SPLITS: tl.constexpr, BLOC
     for split in tl.static_range(SPLITS):
         total += tl.load(sums + (split * tokens + token) * rows + row, mask=row < rows, other=0)
     e = tl.load(e_x + token).to(tl.int32)
-    scale = ((tl.minimum(e + e_base, 127) + 127) << 23).to(tl.float32, bitcast=True)
-    found = (total.to(tl.float32) * scale).to(tl.int32, bitcast=True)
-    found = tl.where(e == 127, 0x7FC00000, found).to(tl.float32, bitcast=True)
-    tl.store(y + token * rows + row, found, mask=row < rows)
+    tl.store(y + token * rows + row, scaled_rows(total, e, e_base), mask=row < rows)
 
 
 def splits_of(row_blocks: int, blocks: int) -> int:

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from .exponents import scaled_rows
 from .launch import ALIGNMENT, empty_rows, float_overflow
 
 
@@ -29,7 +30,7 @@ class Config:
 
 
 # From the smallest extent that each is meant for. All of them give the same bits (ARB-UPD-003). Three stages
-# leave room for two programs on a multiprocessor: one stores while the other multiplies.
+# of the large tile leave room for two programs on a multiprocessor: one stores while the other multiplies.
 CONFIGS: tuple[tuple[int, Config], ...] = (
     (0, Config(64, 64, 128, 4, 4)),
     (1024, Config(128, 128, 128, 8, 3)),
@@ -84,10 +85,7 @@ def gemm_kernel(
     inside = (m < rows)[:, None] & (n < columns)[None, :]
     if SCALED:
         e = tl.load(exponents + m, mask=m < rows, other=0).to(tl.int32)
-        scale = ((tl.minimum(e + e_base, 127) + 127) << 23).to(tl.float32, bitcast=True)
-        y = (total.to(tl.float32) * scale[:, None]).to(tl.int32, bitcast=True)
-        y = tl.where((e == 127)[:, None], 0x7FC00000, y)  # a poisoned row is this NaN and no other
-        tl.store(places, y.to(tl.float32, bitcast=True), mask=inside)
+        tl.store(places, scaled_rows(total, e[:, None], e_base), mask=inside)
     else:
         tl.store(places, total, mask=inside)
 

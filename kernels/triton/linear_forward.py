@@ -13,8 +13,6 @@ from .gemm import gemm
 from .launch import require_device
 from .scaled_weight import scaled_weight
 
-FEW = MOST  # tokens
-
 
 def linear_forward(
     q_x: torch.Tensor,
@@ -27,7 +25,7 @@ def linear_forward(
 ) -> torch.Tensor:
     """q_x int8 [T, I], e_x int8 [T], codes uint8 [O, ceil(I/4)], e int8 [O, G] -> y float32 [T, O]."""
     require_device("linear_forward", q_x)
-    if q_x.shape[0] <= FEW:
+    if q_x.shape[0] <= MOST:
         return few_tokens(q_x, e_x, codes, e, e_base, group_size)
     weight = scaled_weight(codes, e, e_base, group_size, q_x.shape[1], transposed=False)
     return gemm(q_x, weight, e_x, e_base)
