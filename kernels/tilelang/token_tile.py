@@ -124,6 +124,37 @@ def _multiply(total: Any, a: Any, half: int, desc: Any, tokens: int) -> None:
     T.warpgroup_commit_batch()
 
 
+@T.macro
+def _find_lines(lines: Any, row: T.Ref, bo: Any, t: Any, rows: Any) -> None:
+    """lines int32 [2]: the rows of W that wgmma wants of a lane; the last one behind it, whose sums are not
+    stored."""
+    for r in T.unroll(2):
+        row = bo * ROWS + t // 32 * 16 + t % 32 // 4 + r * 8
+        if row >= T.Cast("int32", rows):
+            row = T.Cast("int32", rows) - 1
+        lines[r] = row
+
+
+@T.macro
+def _store_sums(
+    y: Any, total: Any, x_tile: Any, e_x: Any, row: T.Ref, token: T.Ref, bo: Any, t: Any, how: Any
+) -> None:
+    """y [T, O] of the first warp group's sums and the second's, which meet in shared memory."""
+    group, tokens, e_base = how
+    T.sync_threads()
+    if group == 1:
+        for i in T.unroll(tokens // 2):
+            x_tile[i * 4 + t // 32, t % 32 // 4, t % 4] = total[i]
+    T.sync_threads()
+    if group == 0:
+        for i in T.unroll(tokens // 2):
+            row = bo * ROWS + t // 32 * 16 + t % 32 // 4 + i % 4 // 2 * 8
+            token = i // 4 * 8 + t % 4 * 2 + i % 2
+            if (row < T.Cast("int32", y.shape[1])) & (token < T.Cast("int32", y.shape[0])):
+                total[i] = total[i] + x_tile[i * 4 + t // 32, t % 32 // 4, t % 4]
+                y[token, row] = scaled_row(total[i], T.Cast("int32", e_x[token]), e_base)
+
+
 @kernel
 @unchecked
 def token_tile_kernel(cuda: bool, tokens: int, span: int) -> Any:
@@ -155,15 +186,11 @@ def token_tile_kernel(cuda: bool, tokens: int, span: int) -> Any:
             thread = T.get_thread_binding()
             t = thread % GROUP_THREADS
             group = thread // GROUP_THREADS
-            uniform = T.alloc_var("int32", init=0)
-            uniform = T.call_extern("int32", "__shfl_sync", -1, group, 0)
+            same = T.alloc_var("int32", init=0)  # the group, seen by the compiler to be one for a warp
+            same = T.call_extern("int32", "__shfl_sync", -1, group, 0)
             for i in T.unroll(tokens // 2):
                 total[i] = 0
-            for r in T.unroll(2):
-                row = bo * ROWS + t // 32 * 16 + t % 32 // 4 + r * 8
-                if row >= T.Cast("int32", rows):  # its sums are not stored
-                    row = T.Cast("int32", rows) - 1
-                lines[r] = row
+            _find_lines(lines, row, bo, t, rows)
             unit = group * 2 * HALF + t % 4 * 4
             x_unit = group * 2 * HALF + t // 64 * HALF + t // 16 % 4
             first = group * tokens * LINES
@@ -180,9 +207,7 @@ def token_tile_kernel(cuda: bool, tokens: int, span: int) -> Any:
                 _store_tokens(x_tile, first, x, tokens, t)
                 _load_tokens(x, q_x, tokens, x_unit + UNITS, t)
                 T.initialize_wgmma_descriptor(desc, x_tile.access_ptr("r"), 1, 1, 64)
-                T.increase_descriptor_offset(
-                    desc, (step % 2 * WARP_GROUPS + uniform) * (tokens * LINES * 128)
-                )
+                T.increase_descriptor_offset(desc, (step % 2 * WARP_GROUPS + same) * (tokens * LINES * 128))
                 T.warpgroup_fence_operand(total)
                 for half in T.unroll(2):
                     _unpack(a, half, packed, e, lines, unit + half * HALF, how)
@@ -193,18 +218,7 @@ def token_tile_kernel(cuda: bool, tokens: int, span: int) -> Any:
                 T.warpgroup_wait(0)
                 T.warpgroup_fence_operand(total)
                 T.warpgroup_fence_operand(a)
-            T.sync_threads()
-            if group == 1:
-                for i in T.unroll(tokens // 2):
-                    x_tile[i * 4 + t // 32, t % 32 // 4, t % 4] = total[i]
-            T.sync_threads()
-            if group == 0:
-                for i in T.unroll(tokens // 2):
-                    row = bo * ROWS + t // 32 * 16 + t % 32 // 4 + i % 4 // 2 * 8
-                    token = i // 4 * 8 + t % 4 * 2 + i % 2
-                    if (row < T.Cast("int32", rows)) & (token < T.Cast("int32", count)):
-                        total[i] = total[i] + x_tile[i * 4 + t // 32, t % 32 // 4, t % 4]
-                        y[token, row] = scaled_row(total[i], T.Cast("int32", e_x[token]), e_base)
+            _store_sums(y, total, x_tile, e_x, row, token, bo, t, (group, tokens, e_base))
 
     return token_tile
 
