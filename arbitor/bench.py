@@ -188,7 +188,7 @@ def picture(rows: Sequence[Row], path: Path, title: str) -> None:
     colours = ["#0072B2" if "triton" in label else "#D55E00" for label, _ in bars]
     axes.barh(places, [ratio for _, ratio in bars], color=colours)
     axes.set_yticks(places, [label for label, _ in bars], fontsize=6)
-    axes.invert_yaxis()
+    axes.set_ylim(len(bars) - 0.5, -0.5)  # the first on top
     axes.axvline(1, color="#555555", linewidth=1)
     for place, (_, ratio) in zip(places, bars, strict=True):
         axes.text(ratio, place, f" {ratio:.2f}", va="center", fontsize=7)
