@@ -45,7 +45,14 @@ from .quantise_nearest import (
     whole_rows_kernel,
 )
 from .quantise_nearest_both import both_layouts_kernel, transpose_kernel
-from .scaled_weight import scaled_weight_kernel
+from .scaled_weight import (
+    QUADS,
+    ROWS,
+    TURNED_WORDS,
+    WORDS,
+    scaled_weight_kernel,
+    turned_weight_kernel,
+)
 from .ternary_update import group_update_kernel
 from .unpack import unpack_kernel
 from .unpack_dense import unpack_dense_kernel
@@ -214,11 +221,13 @@ def product_variants() -> Iterator[Variant]:
                 num_stages=config.stages,
                 product=True,
             )
-    for transposed in (False, True):
-        tile = {"ROWS": 32, "BYTES": 32, "TRANSPOSED": transposed}
-        types = {"exponents": "*i8", "out": "*i8"}
-        name, aligned = f"scaled weight, transposed {transposed}", ("columns", "code_bytes", "row_stride")
-        yield variant(name, scaled_weight_kernel, tile, types, aligned=aligned)
+    types = {"codes": "*i32", "out": "*i32", "words": "i32"}
+    for whole in (False, True):
+        tile, name = {"ROWS": ROWS, "WORDS": WORDS, "WHOLE": whole}, f"scaled weight, whole words {whole}"
+        yield variant(name, scaled_weight_kernel, tile, types, num_warps=8, aligned=("words", "out_words"))
+        tile = {"QUADS": QUADS, "WORDS": TURNED_WORDS, "WHOLE": whole}
+        name, aligned = f"turned weight, whole words {whole}", ("words", "columns", "out_words")
+        yield variant(name, turned_weight_kernel, tile, types, num_warps=8, aligned=aligned)
     yield from few_tokens_variants()
 
 

@@ -65,8 +65,13 @@ def random_key(seed: int, step: int, stream: int) -> tuple[int, int, int, int]:
 
 def empty_rows(rows: int, columns: int, device: torch.device) -> torch.Tensor:
     """int8 [rows, columns] whose rows start at multiples of 16 bytes; what is between them is undefined."""
+    return padded_rows(rows, columns, device)[:, :columns]
+
+
+def padded_rows(rows: int, columns: int, device: torch.device) -> torch.Tensor:
+    """int8 [rows, columns rounded up to a multiple of 16]."""
     width = -(-columns // ALIGNMENT) * ALIGNMENT
-    return torch.empty(rows, width, dtype=torch.int8, device=device)[:, :columns]
+    return torch.empty(rows, width, dtype=torch.int8, device=device)
 
 
 def new_cell(device: torch.device) -> torch.Tensor:
