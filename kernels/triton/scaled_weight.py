@@ -22,7 +22,7 @@ QUADS, TURNED_WORDS = 32, 8  # a tile that is turned: 128 x 128 weights
 
 @triton.jit
 def _weights(fields, ones):
-    """Words of four codes, in the low bits of the bytes, and of four `one` = 1 << (e - e_base) -> trit * one."""
+    """Words of codes, in the low bits of four bytes, and of one = 1 << (e - e_base) -> trit * one."""
     low, high = (fields & 0x01010101) * 0xFF, (fields >> 1 & 0x01010101) * 0xFF
     minus = ~(ones - 0x01010101)
     return (high & ones) | (~(high | low) & minus)
