@@ -235,15 +235,15 @@ def few_tokens_variants() -> Iterator[Variant]:
     """The product for few tokens and what goes before and after it."""
     number = {"tokens": "i32"}  # elsewhere an array of that name
     tile: dict[str, Any] = {"BLOCK_O": BLOCK_O, "BLOCK_BYTES": BLOCK_BYTES}
-    for blocks in (0, 1, 3, 8):
+    for blocks, step in ((0, 1), (1, 1), (1, 4), (3, 1), (8, 1)):
         for tokens in (16, 32):
             yield variant(
-                f"few tokens, {tokens}, blocks of a group {blocks}",
+                f"few tokens, {tokens}, blocks of a group {blocks}, of a step {step}",
                 few_tokens_kernel,
-                tile | {"BLOCK_T": tokens, "BLOCKS_OF_GROUP": blocks},
-                number,
+                tile | {"BLOCK_T": tokens, "BLOCKS_OF_GROUP": blocks, "STEP": step},
+                number | {"exponents": "*i8" if step == 1 else "*i32"},
                 num_warps=WARPS,
-                num_stages=STAGES,
+                num_stages=STAGES[step],
                 aligned=("rows", "code_bytes", "width"),
                 product=True,
             )

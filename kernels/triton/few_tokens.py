@@ -2,7 +2,8 @@
 
 So codes are read once, packed, by enough programs to keep the memory busy: some share rows of W and write
 their part of the sums, which a second kernel adds and scales. W is the tall operand of the matrix unit, whose
-tiles have at least 64 rows; the tokens are its 16 or 32 columns.
+tiles have at least 64 rows; the tokens are its 16 or 32 columns. The three kernels are launched so that each
+starts while the one before it ends ("programmatic dependent launch").
 
 The product runs over the columns of a block in another order: field 0 of its 32 bytes of codes, field 1, ...
 Weights are then made four at a time, in the registers where their codes are, and nothing is interleaved.
@@ -21,24 +22,40 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from .exponents import scaled_rows
 from .launch import INTERPRETED, float_overflow
 
 MOST = 32  # tokens
-BLOCK_O, BLOCK_BYTES = 128, 32  # 128 x 128 weights
+BLOCK_O, BLOCK_BYTES = 64, 32  # 64 x 128 weights
 PLANES = 1024  # bytes of a token that one program reorders
 SUMS = 512  # rows of W whose parts one program adds
 SPLITS = 16  # the most programs that share rows
 PROGRAMS = 512  # from which the device is busy
-WARPS, STAGES = 4, 6
+WARPS, STAGES = 4, {1: 4, 4: 3}
 
 _INTERPRETED = tl.constexpr(INTERPRETED)
 
 
 @triton.jit
+def _let_next_start():
+    """The next kernel may take free multiprocessors: it waits for this one's results itself."""
+    if not _INTERPRETED:
+        gdc_launch_dependents()
+
+
+@triton.jit
+def _wait_for_last():
+    """Until the kernel before this one has ended and what it wrote can be read."""
+    if not _INTERPRETED:
+        gdc_wait()
+
+
+@triton.jit
 def planes_kernel(q_x, planes, columns, width, token_stride, BLOCK: tl.constexpr, BLOCK_BYTES: tl.constexpr):
     """planes int8 [T, width / (4 B), 4, B] of q_x [T, I], B = BLOCK_BYTES: field, byte; zeros behind I."""
+    _let_next_start()
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     field, byte = place // BLOCK_BYTES % 4, place % BLOCK_BYTES
     column = place // (4 * BLOCK_BYTES) * (4 * BLOCK_BYTES) + 4 * byte + field
@@ -132,43 +149,52 @@ def few_tokens_kernel(
     group_inverse,
     e_base,
     width,
-    blocks,
+    steps,
     BLOCK_O: tl.constexpr,
     BLOCK_BYTES: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCKS_OF_GROUP: tl.constexpr,
+    STEP: tl.constexpr,
 ):
-    """sums int32 [S, T, O] of a program's blocks of columns, S = programs along axis 1.
+    """sums int32 [S, T, O] of a program's steps, of STEP blocks of columns each, S = programs along axis 1.
 
-    BLOCKS_OF_GROUP is 0 if a block of columns is in several groups. What is behind the columns meets zeros
-    in `planes`.
+    BLOCKS_OF_GROUP is 0 if a block of columns is in several groups. With a STEP of 4 it is 1, and exponents
+    are read as words. What is behind the columns meets zeros in `planes`.
     """
     row = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
     here = tl.minimum(row, rows - 1).to(tl.int64)  # sums of rows that are not there are not stored
     token = tl.arange(0, BLOCK_T)
     lines = codes + here[:, None] * code_bytes
     x_lines = planes + token[None, :] * width
+    groups = groups // STEP
     scales = exponents + here * groups
-    start = tl.program_id(1) * blocks
-    end = tl.minimum(start + blocks, width // (4 * BLOCK_BYTES))
+    start = tl.program_id(1) * steps
+    end = tl.minimum(start + steps, width // (4 * BLOCK_BYTES * STEP))
     total = tl.zeros((BLOCK_O, BLOCK_T), dtype=tl.int32)
-    if BLOCKS_OF_GROUP:  # a block ahead: they are needed at its end
+    if BLOCKS_OF_GROUP:  # a step ahead: they are needed at its end
         e = tl.load(scales + tl.minimum(start // BLOCKS_OF_GROUP, groups - 1))
-    for block in range(start, end):
-        byte = block * BLOCK_BYTES + tl.arange(0, BLOCK_BYTES)
-        packed = tl.load(lines + byte[None, :], mask=(byte < code_bytes)[None, :], other=0)
-        column = block * (4 * BLOCK_BYTES) + tl.arange(0, 4 * BLOCK_BYTES)
-        x = tl.load(x_lines + column[:, None], mask=(token < tokens)[None, :], other=0)
+    _wait_for_last()
+    _let_next_start()
+    for step in range(start, end):
         if BLOCKS_OF_GROUP:
-            e_next = tl.load(scales + tl.minimum((block + 1) // BLOCKS_OF_GROUP, groups - 1))
-            weight = _side_by_side(_field(packed, 0), _field(packed, 1), _field(packed, 2), _field(packed, 3))
-            total -= tl.dot(weight, x, out_dtype=tl.int32) >> (6 + e_base - e.to(tl.int32))[:, None]
+            e_next = tl.load(scales + tl.minimum((step + 1) // BLOCKS_OF_GROUP, groups - 1))
+        for part in tl.static_range(STEP):
+            block = step * STEP + part
+            byte = block * BLOCK_BYTES + tl.arange(0, BLOCK_BYTES)
+            packed = tl.load(lines + byte[None, :], mask=(byte < code_bytes)[None, :], other=0)
+            column = block * (4 * BLOCK_BYTES) + tl.arange(0, 4 * BLOCK_BYTES)
+            x = tl.load(x_lines + column[:, None], mask=(token < tokens)[None, :], other=0)
+            if BLOCKS_OF_GROUP:
+                shift = 6 + e_base - (e.to(tl.int32) << (24 - 8 * part) >> 24)
+                w = _side_by_side(_field(packed, 0), _field(packed, 1), _field(packed, 2), _field(packed, 3))
+                total -= tl.dot(w, x, out_dtype=tl.int32) >> shift[:, None]
+            else:
+                group = tl.minimum(tl.umulhi(4 * byte, group_inverse), groups - 1)
+                e_block = tl.load(scales[:, None] + group[None, :])
+                w0, w1, w2, w3 = _scaled_fields(packed, (1 << (e_block.to(tl.int32) - e_base)).to(tl.int8))
+                total = tl.dot(_side_by_side(w0, w1, w2, w3), x, total, out_dtype=tl.int32)
+        if BLOCKS_OF_GROUP:
             e = e_next
-        else:
-            group = tl.minimum(tl.umulhi(4 * byte, group_inverse), groups - 1)
-            e = tl.load(scales[:, None] + group[None, :])
-            w0, w1, w2, w3 = _scaled_fields(packed, (1 << (e.to(tl.int32) - e_base)).to(tl.int8))
-            total = tl.dot(_side_by_side(w0, w1, w2, w3), x, total, out_dtype=tl.int32)
     tl.store(
         sums + (tl.program_id(1) * tokens + token)[None, :] * rows + row[:, None],
         total,
@@ -181,6 +207,7 @@ def finish_kernel(sums, e_x, y, tokens, rows, e_base, SPLITS: tl.constexpr, BLOC
     """y float32 [T, O] = float32(sum of sums int32 [SPLITS, T, O]) * 2^min(e_x + e_base, 127)."""
     row, token = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1)
     total = tl.zeros((BLOCK,), dtype=tl.int32)
+    _wait_for_last()
     for split in tl.static_range(SPLITS):
         total += tl.load(sums + (split * tokens + token) * rows + row, mask=row < rows, other=0)
     e = tl.load(e_x + token).to(tl.int32)
@@ -201,8 +228,9 @@ def few_tokens(
     """As linear_forward, for at most MOST tokens."""
     q_x, codes, e = q_x.contiguous(), codes.contiguous(), e.contiguous()
     (tokens, columns), (rows, code_bytes) = q_x.shape, codes.shape
-    blocks, row_blocks = triton.cdiv(code_bytes, BLOCK_BYTES), triton.cdiv(rows, BLOCK_O)
-    width, splits = 4 * BLOCK_BYTES * blocks, splits_of(row_blocks, blocks)
+    step = 4 if group_size == 4 * BLOCK_BYTES and e.shape[1] % 4 == 0 and e.data_ptr() % 4 == 0 else 1
+    steps, row_blocks = triton.cdiv(code_bytes, BLOCK_BYTES * step), triton.cdiv(rows, BLOCK_O)
+    width, splits = 4 * BLOCK_BYTES * step * steps, splits_of(row_blocks, steps)
     planes = torch.empty(tokens, width, dtype=torch.int8, device=q_x.device)
     sums = torch.empty(splits, tokens, rows, dtype=torch.int32, device=q_x.device)
     y = torch.empty(tokens, rows, dtype=torch.float32, device=q_x.device)
@@ -212,7 +240,7 @@ def few_tokens(
     few_tokens_kernel[(row_blocks, splits)](
         planes,
         codes,
-        e,
+        e if step == 1 else e.view(torch.int32),
         sums,
         tokens,
         rows,
@@ -221,17 +249,27 @@ def few_tokens(
         group_inverse(group_size),
         e_base,
         width,
-        triton.cdiv(blocks, splits),
+        triton.cdiv(steps, splits),
         BLOCK_O=BLOCK_O,
         BLOCK_BYTES=BLOCK_BYTES,
         BLOCK_T=columns_of(tokens),
         BLOCKS_OF_GROUP=blocks_of_group(group_size),
+        STEP=step,
         num_warps=WARPS,
-        num_stages=STAGES,
+        num_stages=STAGES[step],
+        launch_pdl=True,
     )
     with float_overflow():
         finish_kernel[(triton.cdiv(rows, SUMS), tokens)](
-            sums, e_x.contiguous(), y, tokens, rows, e_base, SPLITS=splits, BLOCK=SUMS
+            sums,
+            e_x.contiguous(),
+            y,
+            tokens,
+            rows,
+            e_base,
+            SPLITS=splits,
+            BLOCK=SUMS,
+            launch_pdl=True,
         )
     return y
 

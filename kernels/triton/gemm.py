@@ -78,7 +78,7 @@ def gemm_kernel(
     SCALED: tl.constexpr,
 ):
     """out [M, N]: the sums, or their float32 values times 2^min(e + e_base, 127) (ARB-LIN-003, -004)."""
-    m0, n0 = tile_of(tl.program_id(0), rows, columns, BLOCK_M, BLOCK_N, 8)
+    m0, n0 = tile_of(tl.program_id(0), rows, columns, BLOCK_M, BLOCK_N, 16)
     total = product(a, b, m0, n0, inner, BLOCK_M, BLOCK_N, BLOCK_K)
     m, n = m0 + tl.arange(0, BLOCK_M), n0 + tl.arange(0, BLOCK_N)
     places = out + m.to(tl.int64)[:, None] * columns + n[None, :]

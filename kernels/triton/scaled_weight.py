@@ -16,8 +16,8 @@ import triton.language as tl
 
 from .launch import padded_rows
 
-ROWS, WORDS = 16, 32  # a tile of rows as they are: 16 x 512 weights
-QUADS, TURNED_WORDS = 32, 8  # a tile that is turned: 128 x 128 weights
+ROWS, WORDS = 8, 64  # a tile of rows as they are: 8 x 1024 weights
+QUADS, TURNED_WORDS = 16, 16  # a tile that is turned: 64 x 256 weights
 
 
 @triton.jit
