@@ -152,8 +152,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read and verify a checkpoint; both formats give codes as uint8 [R, ceil(C/4)].
 
     Raises `CheckpointError` with one sentence for a file that is missing, truncated, not safetensors, not an
-    arbitor checkpoint, of a newer version, altered, or that holds illegal codes (ARB-TRAIN-004,
-    ARB-STATE-006).
+    arbitor checkpoint, of an older or a newer version, altered, or that holds illegal codes (ARB-TRAIN-004,
+    ARB-STATE-006). There is one version so far; none is read as if it were another.
     """
     try:
         return _parse(Path(path).read_bytes())
@@ -176,7 +176,7 @@ def _parse(data: bytes) -> Checkpoint:
         step, fmt = int(metadata["step"]), metadata["codes"]
         if not isinstance(config, dict) or not isinstance(widths, dict) or step < 0 or fmt not in FORMATS:
             raise ValueError(f"codes {fmt!r}, step {step}, a config that is a {type(config).__name__}")
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"the metadata cannot be read: {error}") from error
     for name in filter(_is_codes, tensors):
         try:
@@ -201,14 +201,21 @@ def _read_metadata(data: bytes) -> dict[str, str]:
             f"a safetensors file, but not an arbitor checkpoint: format is {found!r}, expected {FORMAT!r}"
         )
     for key, known in (("format_version", FORMAT_VERSION), ("specification", SPECIFICATION)):
-        found = str(metadata.get(key))
+        found = metadata.get(key)
         if found != str(known):
-            hint = "; it was written by a newer arbitor" if found.isdecimal() and int(found) > known else ""
-            raise CheckpointError(f"{key} is {found}, expected {known}{hint}")
-    seal = metadata.pop("seal", None)
-    if seal != _seal(metadata):
-        raise CheckpointError("altered: the metadata (configuration, step, digest) do not match their seal")
+            raise CheckpointError(f"{key} is {found!r}, expected {str(known)!r}{_age(found, known)}")
+    seal, own = metadata.pop("seal", None), _seal(metadata)
+    if seal != own:
+        what = "the metadata (configuration, step, digest)"
+        raise CheckpointError(f"altered: {what} hash to {own}, their seal is {seal!r}")
     return metadata
+
+
+def _age(version: object, known: int) -> str:
+    """A guess at who wrote that version, empty for one that is no number."""
+    if not isinstance(version, str) or not version.isdecimal() or len(version) > 9:
+        return ""
+    return f"; it was written by {'a newer' if int(version) > known else 'an older'} arbitor"
 
 
 def _read_header(data: bytes) -> dict[str, Any]:
@@ -219,7 +226,8 @@ def _read_header(data: bytes) -> dict[str, Any]:
         )
     length = int.from_bytes(data[:8], "little")
     if data[8:9] not in (b"", b"{") or length > 100_000_000:  # the format's own limit for a header
-        raise CheckpointError("not a safetensors file: it does not begin with a header")
+        start = f"it begins with {data[:9]!r}, expected the length of a header and '{{'"
+        raise CheckpointError(f"not a safetensors file: {start}")
     if len(data) < 8 + length:
         raise CheckpointError(f"truncated: {len(data)} bytes, the header alone ends at {8 + length}")
     try:

@@ -17,7 +17,7 @@ from torch import nn
 from .attention import CausalAttention, rotary_angles
 from .components import rms_norm
 from .modalities import CLASS_TOKEN, MU, NO_LABEL, ImageShape, frames, label_tokens
-from .moe import MixtureOfExperts, mlp
+from .moe import ExpertUse, MixtureOfExperts, mlp
 from .parts import Parts, TernaryParts
 from .runtime import reset_runtime_state
 from .update import Components, UpdateReport, ternary_modules, update_memory
@@ -193,15 +193,10 @@ class ARBModel(nn.Module):
         found = [loss for loss in taken if loss is not None]
         return torch.stack(found).mean() if found else None
 
-    def take_moe_statistics(self) -> dict[str, float]:
-        """Over all blocks since it was last taken: mean passes a token, and the largest share of an expert in
-        its block's choices; empty without any. Forgets them."""
-        found = [module.take_statistics() for module in self._experts()]
-        counted = [(usage, passes) for usage, passes in found if usage is not None]
-        if not counted:
-            return {}
-        largest = max(float(usage.max() / usage.sum()) for usage, _ in counted)
-        return {"iterations": sum(passes for _, passes in counted) / len(counted), "busiest expert": largest}
+    def take_expert_use(self) -> list[ExpertUse]:
+        """What the experts of each block did since it was last taken, empty without any; forgets it."""
+        taken = [module.take_use() for module in self._experts()]
+        return [use for use in taken if use is not None]
 
     def _experts(self) -> list[MixtureOfExperts]:
         return [module for module in self.modules() if isinstance(module, MixtureOfExperts)]

@@ -8,6 +8,10 @@ neighbours.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -19,6 +23,39 @@ def mlp(x: torch.Tensor, up: nn.Module, down: nn.Module) -> torch.Tensor:
     """relu-squared MLP of normalised x float32 [..., d], a norm before its second projection too."""
     y: torch.Tensor = down(rms_norm(up(x).relu().square()))
     return y
+
+
+@dataclass(frozen=True)
+class ExpertUse:
+    """What one block's experts did: how often each was chosen (at least once in all), mean passes a token."""
+
+    choices: tuple[int, ...]
+    iterations: float
+
+    @property
+    def shares(self) -> list[float]:
+        """Of each expert in all choices."""
+        return [count / sum(self.choices) for count in self.choices]
+
+    @property
+    def evenness(self) -> float:
+        """Entropy of the shares beside that of equal ones: 1 when even, 0 when one expert takes all, and no
+        lower than log k / log E when a token takes k of E; a lone expert is even."""
+        if len(self.choices) == 1:
+            return 1.0
+        return sum(-p * math.log(p) for p in self.shares if p) / math.log(len(self.choices))
+
+
+def summary(blocks: Sequence[ExpertUse]) -> dict[str, float]:
+    """Over all blocks: mean passes a token, the largest share of an expert in its block, the lowest evenness;
+    empty without any."""
+    if not blocks:
+        return {}
+    return {
+        "iterations": sum(use.iterations for use in blocks) / len(blocks),
+        "busiest expert": max(max(use.shares) for use in blocks),
+        "evenness": min(use.evenness for use in blocks),
+    }
 
 
 class Expert(nn.Module):
@@ -99,8 +136,8 @@ class MixtureOfExperts(nn.Module):
         taken, self._balance = self._balance, []
         return torch.stack(taken).mean() if taken else None
 
-    def take_statistics(self) -> tuple[torch.Tensor | None, float]:
-        """Choices of each expert, int64 [E], and passes a token, since it was last taken; forgets them."""
-        taken = self._usage, self._passes / max(self._tokens, 1)
+    def take_use(self) -> ExpertUse | None:
+        """What was chosen since this was last taken, None without any; forgets it."""
+        usage, passes, tokens = self._usage, self._passes, self._tokens
         self._usage, self._passes, self._tokens = None, 0, 0
-        return taken
+        return None if usage is None else ExpertUse(tuple(usage.tolist()), passes / tokens)

@@ -61,7 +61,9 @@ def _run(script: str, measure: str, arguments: str) -> Run:
 
 
 # The first two are the shortest uses of either trainer. The third learns: at its length, half a minute on two
-# cores, losing every second update costs far more than another seed does.
+# cores, losing every second update costs far more than another seed does. The small ones stand in for the
+# first two where Triton's interpreter runs them, which takes many minutes for those.
+_SMALL = "--d-model 16 --layers 1 --heads 2"
 RUNS: dict[str, Run] = {
     "pretrain": _run(
         "training/pretrain.py",
@@ -77,6 +79,18 @@ RUNS: dict[str, Run] = {
         "valid",
         "--steps 200 --batch 16 --ctx 64 --d-model 128 --layers 2 --heads 4 --no-save --log-interval 20 "
         "--eval-interval 200 --save-interval 0",
+    ),
+    "pretrain-small": _run(
+        "training/pretrain.py",
+        "losses",
+        "--steps 4 --batch 1 --ctx 16 --accum 2 --max-moe-iters 1 --no-save --log-interval 2 "
+        f"--eval-interval 0 --save-interval 0 {_SMALL}",
+    ),
+    "text-small": _run(
+        "training/text.py",
+        "losses",
+        "--steps 3 --batch 1 --ctx 16 --eval-interval 3 --eval-batches 1 --log-interval 1 --run text-small "
+        f"{_SMALL}",
     ),
 }
 

@@ -1,6 +1,9 @@
 """The suite's options, its profiles of examples, the fixtures of what is under test, and its report.
 
 The report counts every test that did not run, with the reason: what was not run is never taken for passed.
+
+ARB_TERNARY_BACKEND names the backend where `--backend` does not. On the CPU `triton` has nothing but its
+interpreter, so asking for it there is asking for that.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ from arbitor.conformance.common import BEYOND_OPERATIONS, Total
 from arbitor.conformance.target import Target, target_of
 from arbitor.conformance.trainers import Runs, threads_kept
 from arbitor.kernels.operations import OPERATIONS
-from arbitor.kernels.registry import Backend, BackendUnavailable
+from arbitor.kernels.registry import ENVIRONMENT_VARIABLE, Backend, BackendUnavailable
 
 TARGET = pytest.StashKey[Target]()
+SHOWN = ("ARB", "TRITON_INTERPRET")  # beginnings of the environment's names that the header shows
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
     "quick", derandomize=True, max_examples=100, deadline=None, database=None, suppress_health_check=_SLOW
@@ -34,7 +38,11 @@ settings.register_profile("deep", max_examples=1000, deadline=None, suppress_hea
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("arbitor")
-    group.addoption("--backend", default="torch", help="registry name or module path (default: torch)")
+    group.addoption(
+        "--backend",
+        default=os.environ.get(ENVIRONMENT_VARIABLE) or "torch",
+        help="registry name or module path (default: ARB_TERNARY_BACKEND, or torch)",
+    )
     group.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="of the backend's arrays")
     group.addoption(
         "--examples",
@@ -75,6 +83,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise pytest.UsageError("--device cuda: torch sees no CUDA device here")
     name = config.getoption("--backend")
+    if (name, device) == ("triton", "cpu") and not config.getoption("--machine-code"):
+        os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when the kernels are imported, below
     try:
         config.stash[TARGET] = target_of(name, device)
     except (ValueError, BackendUnavailable) as error:
@@ -96,7 +106,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         "torch": torch.__version__,
         "hypothesis": hypothesis.__version__,
     }
-    environment = {name: value for name, value in sorted(os.environ.items()) if name.startswith("ARB")}
+    environment = {name: value for name, value in sorted(os.environ.items()) if name.startswith(SHOWN)}
     return [
         f"backend: {_under_test(config)}",
         "versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()),

@@ -6,8 +6,10 @@ The trainers do not ship: in an installed package there is nothing to start, and
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,15 +35,26 @@ def command(run: Run, *extra: str) -> list[str]:
     return [sys.executable, run.script, *run.arguments, *extra]
 
 
-def launch(run: Run, *extra: str, timeout: float = 600) -> dict[str, Any]:
-    """Run it to its end -> its report. Raises RunFailed if it fails, hangs or reports nothing."""
+def launch(
+    run: Run, *extra: str, timeout: float = 600, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Run it to its end, with `environment` beside the process's own -> its report.
+
+    Raises RunFailed if it fails, hangs or reports nothing.
+    """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
         words = command(run, *extra, "--report", str(path))
         shown = " ".join(["python", *words[1:-2]])
         try:
             ended = subprocess.run(
-                words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout
+                words,
+                cwd=ROOT,
+                env=os.environ | dict(environment or {}),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=timeout,
             )
         except subprocess.TimeoutExpired:
             raise RunFailed(f"{shown}: not at its end after {timeout:.0f} s") from None

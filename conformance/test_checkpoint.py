@@ -154,13 +154,16 @@ def test_altered_parts_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.clause("ARB-TRAIN-004")
-@pytest.mark.clause("ARB-TRAIN-004")
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"format_version": "2"}, "format_version is 2, expected 1; it was written by a newer arbitor"),
-        ({"specification": "2"}, "specification is 2, expected 1; it was written by a newer arbitor"),
-        ({"format_version": "?"}, r"format_version is \?, expected 1$"),
+        ({"format_version": "2"}, "format_version is '2', expected '1'; it was written by a newer arbitor"),
+        ({"specification": "2"}, "specification is '2', expected '1'; it was written by a newer arbitor"),
+        ({"format_version": "0"}, "format_version is '0', expected '1'; it was written by an older arbitor"),
+        ({"specification": "0"}, "specification is '0', expected '1'; it was written by an older arbitor"),
+        ({"format_version": "?"}, r"format_version is '\?', expected '1'$"),
+        ({"format_version": ""}, "format_version is '', expected '1'$"),
+        ({"specification": "9" * 5000}, "specification is '9+', expected '1'$"),
         ({"format": "other"}, "not an arbitor checkpoint: format is 'other'"),
         ({"config": "{"}, "metadata cannot be read"),
         ({"config": "[]"}, "metadata cannot be read"),
@@ -169,7 +172,7 @@ def test_altered_parts_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_other_metadata(tmp_path: Path, metadata: dict[str, str], message: str) -> None:
-    """Newer versions, other formats and metadata that make no sense."""
+    """Older and newer versions, other formats and metadata that make no sense."""
     save(tmp_path / "a")
     rewrite(tmp_path / "a", None, metadata)
     with pytest.raises(CheckpointError, match=message):

@@ -170,6 +170,26 @@ def test_every_microbatch_counts(target: Target) -> None:
     assert len(set(ends)) == 3
 
 
+@pytest.mark.clause("ARB-RUN-001", "ARB-RUN-006")
+def test_an_update_takes_the_captures_and_calls_no_backward(target: Target) -> None:
+    """Though it is given the loss, whose graph still stands; afterwards nothing is left to update from."""
+    model, twin = models.model_of(target), models.model_of(target)
+    passed: list[torch.Tensor] = []
+    losses = [loss_of(each, models.bytes_of(target, 2, 9)) for each in (model, twin)]
+    for loss in losses:
+        backward(loss, retain_graph=True)
+    losses[0].register_hook(passed.append)
+    report = model._ternary_update_memory([losses[0]], losses[0])
+    assert report.modules_updated == len(ternary_modules(model))
+    assert passed == []
+    assert not any(module.captures for module in ternary_modules(model).values())
+    twin._ternary_update_memory()
+    assert hash_of(model) == hash_of(twin)
+    with pytest.raises(RuntimeError, match="nothing to update from"):
+        model._ternary_update_memory()
+    assert hash_of(model) == hash_of(twin)
+
+
 @pytest.mark.clause("ARB-RUN-004")
 def test_a_second_backward_raises(target: Target) -> None:
     """It captures nothing more, and what the first one captured is as good as before."""

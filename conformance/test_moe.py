@@ -12,7 +12,7 @@ from arbitor.conformance import models
 from arbitor.conformance.models import backward, hash_of
 from arbitor.conformance.target import Target
 from arbitor.main import ARBModel
-from arbitor.moe import MixtureOfExperts
+from arbitor.moe import ExpertUse, MixtureOfExperts, summary
 from arbitor.update import ternary_modules
 
 LENGTH = 13
@@ -67,9 +67,8 @@ def test_ties_go_to_the_lower_number(target: Target) -> None:
     moe.router.codes.fill_(0x55)
     with torch.no_grad():
         moe(models.noise(target, 6, 16))
-    usage, passes = moe.take_statistics()
-    assert usage is not None
-    assert (usage.tolist(), passes) == ([6, 6, 0, 0], 1.0)
+    assert moe.take_use() == ExpertUse((6, 6, 0, 0), 1.0)
+    assert moe.take_use() is None
 
 
 def halting(router: TernaryLinear, code: int) -> None:
@@ -86,14 +85,14 @@ def test_the_router_halts(target: Target) -> None:
     x = models.noise(target, 7, 16)
     with torch.no_grad():
         moe(x)
-        assert moe.take_statistics()[1] == 2.0
+        assert moe.take_use().iterations == 2.0
         halting(moe.router, 2)  # +1: half of the tokens or so are done after the first
         moe(x)
-        passes = moe.take_statistics()[1]
+        passes = moe.take_use().iterations
         assert 1.0 < passes < 5.0
         moe.max_iters = 1
         moe(x)
-        assert moe.take_statistics()[1] == 1.0
+        assert moe.take_use().iterations == 1.0
 
 
 @pytest.mark.clause("ARB-MOE-003")
@@ -180,7 +179,46 @@ def test_the_balance(target: Target) -> None:
     assert len(moe.router.captures) == 1
     model.reset_runtime_state()
     assert model.auxiliary_loss() is None
-    assert model.take_moe_statistics() == {}
+    assert model.take_expert_use() == []
+
+
+@pytest.mark.clause("ARB-MOE-004")
+def test_use_by_hand() -> None:
+    """Shares, and their entropy beside that of equal ones; over blocks, the worst of each."""
+    even, one = ExpertUse((5, 5, 5, 5), 1.5), ExpertUse((0, 8, 0, 0), 1.0)
+    assert (even.shares, one.shares) == ([0.25] * 4, [0.0, 1.0, 0.0, 0.0])
+    assert (even.evenness, one.evenness) == (1.0, 0.0)
+    assert ExpertUse((3, 3, 0, 0), 1.0).evenness == 0.5
+    assert ExpertUse((7,), 1.0).evenness == 1.0
+    assert summary([even, one]) == {"iterations": 1.25, "busiest expert": 1.0, "evenness": 0.0}
+    assert summary([]) == {}
+
+
+@pytest.mark.clause("ARB-MOE-002", "ARB-MOE-004", "ARB-MODEL-003")
+def test_use_is_counted_by_block(target: Target) -> None:
+    """Each pass of a token is `top_k` choices; taken once, cleared by a reset, in no state of the model."""
+    model = models.model_of(target, **EXPERTS, max_moe_iters=3)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tokens = models.bytes_of(target, 2, LENGTH)
+    with torch.no_grad():
+        model(tokens)
+        used = model.take_expert_use()
+        assert len(used) == 2
+        for use in used:
+            assert sum(use.choices) == 2 * round(use.iterations * tokens.numel())
+            assert 1.0 <= use.iterations <= 3.0
+        assert model.take_expert_use() == []
+        model(tokens)
+        model(tokens)
+        assert [use.choices for use in model.take_expert_use()] == [
+            tuple(2 * count for count in use.choices) for use in used
+        ]
+        model(tokens)
+    model.reset_runtime_state()
+    assert model.take_expert_use() == []
+    assert list(model.state_dict()) == list(before)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not list(model.parameters())
 
 
 @pytest.mark.clause("ARB-TRAIN-001", "ARB-MOE-001")

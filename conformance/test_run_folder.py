@@ -145,9 +145,14 @@ def test_config_mismatch() -> None:
         "model": {"depth": 3, "heads": 4},
         "added": 0,
     }
-    assert config_mismatch(old, new) == ["added", "gone", "model.depth", "seed"]
+    assert config_mismatch(old, new) == [
+        "added is not there, expected 0",
+        "gone is None, expected none",
+        "model.depth is 2, expected 3",
+        "seed is 1, expected True",
+    ]
     assert config_mismatch(old, old) == []
-    assert config_mismatch({"model": {}}, {"model": 3}) == ["model"]
+    assert config_mismatch({"model": {}}, {"model": 3}) == ["model is {}, expected 3"]
 
 
 def test_plot(run: RunFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from arbitor.conformance.bands import RUNS, Run, load_bands
 from arbitor.conformance.bands import judge as verdict_of
 from arbitor.conformance.launch import RunFailed, launch, missing
 from arbitor.conformance.target import Target
+from arbitor.kernels.registry import BACKENDS
 
 
 def report_of(run: str, **changes: Any) -> dict[str, Any]:
@@ -35,7 +37,8 @@ def test_short_run(run: str, target: Target, tmp_path: Path) -> None:
     if target.backend.arrays == "lists":
         pytest.skip("a model on lists of Python integers takes hours")
     where = ("--backend", target.backend.name, "--device", target.device, "--runs", str(tmp_path))
-    report = launch(RUNS[run], *where, "--threads", "1")
+    # Triton's interpreter takes ten minutes on a busy machine
+    report = launch(RUNS[run], *where, "--threads", "1", timeout=2400)
     assert verdict_of(run, report, load_bands()[run]).problems == ()
     assert report["steps"] == int(RUNS[run].arguments[1])
     assert report["float_parameters"] == 0
@@ -50,8 +53,10 @@ class Canned:
         monkeypatch.setattr(self.smoke.console, "width", 200)
         self.changes: dict[tuple[str, ...], dict[str, Any]] = {}
         self.fails = ""
+        self.interpreted: dict[str, Mapping[str, str]] = {}
 
-    def launch(self, run: Run, *extra: str) -> dict[str, Any]:
+    def launch(self, run: Run, *extra: str, environment: Mapping[str, str]) -> dict[str, Any]:
+        self.interpreted[extra[1]] = environment
         name = next(name for name, candidate in RUNS.items() if candidate == run)
         if name == self.fails:
             raise RunFailed("python training/text.py: exit status 1: out of memory")
@@ -108,3 +113,57 @@ def test_smoke_survives_a_run_that_does_not(canned: Canned, capsys: pytest.Captu
     canned.fails = "text"
     assert canned.smoke.main([]) == 1
     assert "text on torch: python training/text.py: exit status 1: out of memory." in capsys.readouterr().out
+
+
+EVERY = ["--every-backend"]
+
+
+@pytest.mark.clause("ARB-TRAIN-001")
+def test_smoke_on_every_backend(canned: Canned, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both trainers on each backend of the registry, Triton in its interpreter, and nothing else."""
+    assert canned.smoke.main(EVERY) == 0
+    shown = capsys.readouterr().out
+    assert set(canned.interpreted) == set(BACKENDS)
+    assert canned.interpreted.pop("triton") == {"TRITON_INTERPRET": "1"}
+    assert not any(canned.interpreted.values())
+    for run in ("pretrain-small", "text-small"):
+        assert [line.split()[:2] for line in shown.splitlines() if run in line] == [
+            [run, backend] for backend in canned.smoke.EVERY
+        ]
+    assert "learning" not in shown
+
+
+@pytest.mark.clause("ARB-TRAIN-001", "ARB-MODEL-001")
+@pytest.mark.parametrize("run", ["pretrain-small", "text-small"])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"losses": [None]}, "its training losses are not all finite"),
+        ({"losses": [99.0]}, "mean training loss 99.0000 is outside the band"),
+        ({"float_parameters": 7}, "it has 7 trainable float parameters, expected 0"),
+        ({"digest": "e" * 64}, "state hashes differ between reference and"),
+    ],
+)
+def test_smoke_on_every_backend_fails(
+    canned: Canned,
+    capsys: pytest.CaptureFixture[str],
+    run: str,
+    backend: str,
+    change: dict[str, Any],
+    sentence: str,
+) -> None:
+    """For a fault of any one of the eight runs; reference is what the others are compared with."""
+    canned.changes[run, backend] = change
+    assert canned.smoke.main(EVERY) == 1
+    sentences = " ".join(capsys.readouterr().out.partition(" s in all")[2].split())
+    assert sentence in sentences
+    assert f"{run} on {backend}: " in sentences or backend == "reference"
+
+
+def test_smoke_of_a_backend_that_is_not_there(canned: Canned, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a failure, not a run less."""
+    canned.fails = "text-small"
+    assert canned.smoke.main(EVERY) == 1
+    sentences = capsys.readouterr().out.partition(" s in all")[2]
+    assert sentences.count("text-small on ") == len(BACKENDS)

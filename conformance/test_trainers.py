@@ -258,8 +258,19 @@ def test_positions_are_the_tokens_of_an_update(
 
 @pytest.mark.clause("ARB-MOE-004")
 @pytest.mark.parametrize("trainer", text_trainers())
-def test_experts_are_balanced_and_measured(runs: Runs, updates: list[dict[str, Any]], trainer: str) -> None:
-    """The weight of the balance is a part of the run; passes and the busiest expert stand beside the loss."""
+def test_experts_are_balanced_and_measured(
+    runs: Runs, updates: list[dict[str, Any]], trainer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weight of the balance is a part of the run; passes and shares of experts on the validation part
+    alone stand beside the loss."""
+    honest, choices = ARBModel.take_expert_use, []
+
+    def spy(model: ARBModel) -> Any:
+        used = honest(model)
+        choices.append(sum(sum(use.choices) for use in used))
+        return used
+
+    monkeypatch.setattr(ARBModel, "take_expert_use", spy)
     digests = set()
     for balance in ("0", "1"):
         flags = ("--experts", "3", "--top-k", "1", "--balance", balance, "--accum-threshold", "2")
@@ -269,5 +280,11 @@ def test_experts_are_balanced_and_measured(runs: Runs, updates: list[dict[str, A
             line for line in read_metrics(runs.folder / balance / "metrics.jsonl") if "val_loss" in line
         ]
         assert [line["iterations"] for line in measured] == [1.0, 1.0]
-        assert all(1 / 3 <= line["busiest expert"] <= 1 for line in measured)
+        for line in measured:
+            (use,) = line["experts"]
+            assert len(use["shares"]) == 3
+            assert max(use["shares"]) == line["busiest expert"]
+            assert use["iterations"] == 1.0
+            assert 0 <= line["evenness"] <= 1
     assert len(digests) == 2
+    assert choices[1::2] == [16] * 4  # of a batch of 2 x 8 bytes; before each, those of training

@@ -22,11 +22,18 @@ else
   summary+=("$(printf '%-12s        not run: this is no checkout that git can read' hooks)")
 fi
 lane types scripts/types.sh
+lane compileall python -W error -m compileall -q -f training arbitor kernels reference conformance scripts
 # what stands around the kernels is judged once, on torch; tox runs the whole suite on each
 lane reference python -m pytest conformance --backend reference --kernels -n 2 "$@"
 lane torch python -m pytest conformance --backend torch -n 2 "$@"
 TRITON_INTERPRET=1 lane triton python -m pytest conformance --backend triton --kernels -n 2 "$@"
 lane tilelang python -m pytest conformance --backend tilelang --kernels -n 2 "$@"
+# of scripts/original.sh the lanes above have the captures on Triton and the loss signal; tox -e original runs all of it
+if [ $# -eq 0 ]; then
+  lane smoke python -m training.smoke --every-backend
+else
+  summary+=("$(printf '%-12s        not run: pytest was given arguments' smoke)")
+fi
 if [ $# -eq 0 ]; then
   lane compile python -m pytest conformance/test_machine_code.py --machine-code -n 2
 else

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def report(options: Options, task: Task, result: Result) -> None:
         ("loss", f"{result.losses[-1]:.4f} {task.unit}" if result.losses else "not logged"),
         ("validation", f"{result.valid[-1]:.4f} {task.unit}" if result.valid else "not asked for"),
         *((name, f"{value:.4f}") for name, value in result.measures.items()),
+        *((f"experts of block {block}", shares_text(use)) for block, use in enumerate(result.experts)),
         (task.guess_name, f"{task.guess:.4f} {task.unit}"),
         ("trainable float parameters", f"{result.float_parameters:,}"),
         (
@@ -81,6 +82,12 @@ def report(options: Options, task: Task, result: Result) -> None:
             if not options.no_save
             else "interrupted"
         )
+
+
+def shares_text(use: Mapping[str, Any]) -> str:
+    """Passes of a block and the share of each of its experts."""
+    shares = " ".join(f"{share:.0%}" for share in use["shares"])
+    return f"{shares} of the choices, {use['iterations']:.2f} passes a token"
 
 
 def write_report(path: Path, task: Task, result: Result) -> None:

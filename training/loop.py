@@ -22,6 +22,7 @@ from rich.console import Console
 from arbitor.checkpoint import load_checkpoint, save_checkpoint, state_hash
 from arbitor.kernels import registry
 from arbitor.kernels.operations import MAX_TOKENS
+from arbitor.moe import summary
 from arbitor.ranks import Ranks
 from arbitor.update import COUNTS
 
@@ -39,8 +40,9 @@ console = Console(stderr=True)
 
 @dataclass
 class Result:
-    """What a run measured. `losses` has one entry a logged line, `valid` one a validation; `measures` is from
-    the last one; `guess` is what knowing frequencies alone would score.
+    """What a run measured. `losses` has one entry a logged line, `valid` one a validation; `measures` and
+    `experts`, the passes and the shares of experts by block, are from the last one; `guess` is what knowing
+    frequencies alone would score.
 
     `backend` and `reason` are the backend and why it was taken; a baseline has none.
     """
@@ -56,6 +58,7 @@ class Result:
     guess: float = math.nan
     guess_name: str = ""
     measures: dict[str, float] = field(default_factory=dict)
+    experts: list[dict[str, Any]] = field(default_factory=list)
     digest: str = ""
     float_parameters: int = 0
     seconds: float = 0.0
@@ -127,15 +130,20 @@ class Trainer:
             raise ValueError("--resume needs a saved run, --no-save excludes it")
         path = self.options.runs / self.options.run
         checkpoint = load_checkpoint(path / CHECKPOINT)
-        pending = checkpoint.config.pop("pending", {"losses": [], "counts": {}})
+        pending = checkpoint.config.pop("pending", None)
         if "init" in checkpoint.config:  # a finetuning goes on from what it was begun with
             self._config["init"] = checkpoint.config["init"]
         different = config_mismatch(checkpoint.config, self._config)
         if different:
             raise ValueError(f"{path} was started with other settings: {', '.join(different)}")
+        if not isinstance(pending, dict) or pending.get("counts", {}).keys() != set(COUNTS):
+            # without them the next logged line would be a mean of too little
+            raise ValueError(
+                f"{path / CHECKPOINT}: pending is {pending!r}, expected losses and counts to be logged"
+            )
         self.learner.load_state({name: tensor.to(self.device) for name, tensor in checkpoint.tensors.items()})
         self.done = checkpoint.step
-        self._sums += torch.tensor([pending["counts"].get(name, 0) for name in COUNTS], device=self.device)
+        self._sums += torch.tensor([pending["counts"][name] for name in COUNTS], device=self.device)
         losses = [float.fromhex(loss) for loss in pending["losses"]]
         self._window = [torch.tensor(loss, device=self.device) for loss in losses]
         if self.folder is not None:
@@ -257,6 +265,8 @@ class Trainer:
         if self._due(o.eval_interval):
             record["val_loss"] = self.validate()
             record |= self.result.measures
+            if self.result.experts:
+                record["experts"] = self.result.experts
             self.result.valid.append(record["val_loss"])
         progress.advance(self._parts, self.task.items, record)
         if record and self.folder is not None:
@@ -282,13 +292,15 @@ class Trainer:
         losses: list[torch.Tensor] = []
         measured: dict[str, list[float]] = {}
         model = self.learner.model
-        model.take_moe_statistics()  # those of training
+        model.take_expert_use()  # that of training
         for batch in map(self._placed, self.task.valid()):
             losses.append(self._loss(batch))
             for name, value in self.task.measure(model, batch).items():
                 measured.setdefault(name, []).append(value)
         self.result.measures = {name: sum(values) / len(values) for name, values in measured.items()}
-        self.result.measures |= model.take_moe_statistics()
+        used = model.take_expert_use()
+        self.result.measures |= summary(used)
+        self.result.experts = [{"iterations": use.iterations, "shares": use.shares} for use in used]
         return torch.stack(losses).double().mean().item()
 
 

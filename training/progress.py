@@ -59,6 +59,8 @@ class Progress:
             for key, name in (("loss", "loss"), ("val_loss", "valid"))
             if key in record
         ]
+        if "iterations" in record:
+            parts.append(f"passes {record['iterations']:.2f} busiest expert {record['busiest expert']:.0%}")
         if record.get("votes"):
             parts.append(f"votes {record['votes']:,.0f} flips {record['flips']:,.1f}")
         return "  ".join([*parts, f"{self.rate:,.0f} {self._item}/s"])

@@ -117,18 +117,23 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def config_mismatch(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The sorted names of keys that differ or that only one side has, compared as JSON; nested ones as
-    ``outer.inner``.
+    """What differs, in the order of the keys and compared as JSON: each "KEY is OLD, expected NEW"; nested
+    keys as ``outer.inner``.
+
+    A key that one side lacks differs, whatever its default is: what another version did without it is not
+    known here.
     """
-    names: list[str] = []
+    found: list[str] = []
     for key in sorted(old.keys() | new.keys()):
-        if key not in old or key not in new:
-            names.append(key)
+        if key not in old:
+            found.append(f"{key} is not there, expected {new[key]!r}")
+        elif key not in new:
+            found.append(f"{key} is {old[key]!r}, expected none")
         elif isinstance(old[key], Mapping) and isinstance(new[key], Mapping):
-            names += [f"{key}.{inner}" for inner in config_mismatch(old[key], new[key])]
+            found += [f"{key}.{inner}" for inner in config_mismatch(old[key], new[key])]
         elif json.dumps(old[key], sort_keys=True) != json.dumps(new[key], sort_keys=True):
-            names.append(key)
-    return names
+            found.append(f"{key} is {old[key]!r}, expected {new[key]!r}")
+    return found
 
 
 def _parse_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:

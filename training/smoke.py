@@ -1,5 +1,9 @@
 """Does it train? Short runs and one that learns, judged by recorded bands.   python -m training.smoke
 
+`--every-backend` asks another question: do both trainers run on each backend that needs no GPU, to the same
+losses and state hash as on the reference (ARB-TRAIN-001)? Its runs are small, for Triton's interpreter, and
+a backend that cannot run here fails: it is not left out.
+
 Each run is the real command line in a process of its own. The short ones go on the NumPy reference and on
 torch, both on the CPU, and must agree in every loss and in the state hash (ARB-TRAIN-001). The learning run
 goes on what `auto` takes and must end in its band, below the unigram entropy of its corpus, and far below a
@@ -36,6 +40,9 @@ from arbitor.conformance.launch import RunFailed, launch
 
 # Nothing of a frozen model changes, so its validation is the same after 20 steps as after all of them.
 CONTROL = ("--control", "frozen", "--steps", "20", "--log-interval", "2", "--eval-interval", "20")
+SMALL = ("pretrain-small", "text-small")
+SHORT = ("reference", "torch")
+EVERY = (*SHORT, "triton", "tilelang")
 MEANING = {"losses": "mean", "valid": "last"}
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -56,27 +63,26 @@ class Line:
 
 
 def run_line(name: str, run: str, band: Band | None, *extra: str) -> Line:
-    """Start `run` with `extra` flags, wait for it, judge it."""
+    """Start `run` with `extra` flags, wait for it, judge it. Triton, asked for, is its interpreter."""
     backend = extra[extra.index("--backend") + 1] if "--backend" in extra else "auto"
+    environment = {"TRITON_INTERPRET": "1"} if backend == "triton" else {}
     started = time.monotonic()
     with console.status(f"{name} on {backend}"):
         try:
-            report = launch(RUNS[run], *extra, "--threads", "1")
+            report = launch(RUNS[run], *extra, "--threads", "1", environment=environment)
         except RunFailed as error:
             verdict = Verdict(run, math.nan, band, (str(error),))
             return Line(name, backend, None, verdict, time.monotonic() - started)
     return Line(name, report["backend"], report, judge(run, report, band), time.monotonic() - started)
 
 
-def short_lines(name: str, band: Band) -> list[Line]:
-    """A short run on both backends; the second line has their differences."""
-    lines = [
-        run_line(name, name, band, "--backend", backend, "--device", "cpu")
-        for backend in ("reference", "torch")
-    ]
-    first, second = lines[0].report, lines[1].report
-    if first is not None and second is not None:
-        lines[1] = lines[1].also(same_trajectory(first, second))
+def short_lines(name: str, band: Band, backends: Sequence[str] = SHORT) -> list[Line]:
+    """A short run on those backends; each line after the first has its differences from that."""
+    lines = [run_line(name, name, band, "--backend", backend, "--device", "cpu") for backend in backends]
+    first = lines[0].report
+    for place, line in enumerate(lines[1:], 1):
+        if first is not None and line.report is not None:
+            lines[place] = line.also(same_trajectory(first, line.report))
     return lines
 
 
@@ -123,18 +129,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m training.smoke", description="Train a little and say whether it learns."
     )
-    parser.parse_args(arguments)
+    parser.add_argument(
+        "--every-backend", action="store_true", help=f"small runs on {', '.join(EVERY)}, and no other runs"
+    )
+    every = parser.parse_args(arguments).every_backend
     started = time.monotonic()
     try:
         bands = load_bands()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    lines = [
-        *short_lines("pretrain", bands["pretrain"]),
-        *short_lines("text", bands["text"]),
-        *learning_lines(bands["learning"]),
-    ]
+    if every:
+        lines = [line for name in SMALL for line in short_lines(name, bands[name], EVERY)]
+    else:
+        lines = [
+            *short_lines("pretrain", bands["pretrain"]),
+            *short_lines("text", bands["text"]),
+            *learning_lines(bands["learning"]),
+        ]
     console.print(table_of(lines))
     for note in notes(lines):
         console.print(Text(note))
@@ -149,9 +161,11 @@ def notes(lines: Sequence[Line]) -> list[str]:
     """What the table does not say."""
     found = [
         "judged: the mean of the logged losses, or the last validation, against conformance/bands.json; "
-        "floats: trainable float parameters. The control takes 20 steps only: a frozen model does not change."
+        "floats: trainable float parameters."
     ]
-    learning = next(line.report for line in lines if line.name == "learning")
+    if any(line.name == "frozen" for line in lines):
+        found[0] += " The control takes 20 steps only: a frozen model does not change."
+    learning = next((line.report for line in lines if line.name == "learning"), None)
     if learning is not None:
         found.append(
             f"The learning run went on {learning['backend']} ({learning['reason']}); its corpus, "
