@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ sys.path[0] = str(ROOT)
 from arbitor.checkpoint import write_whole  # noqa: E402  (the root must be on the path first)
 from arbitor.provenance import machine, source  # noqa: E402
 from training.run_folder import read_metrics  # noqa: E402
+from training.spikes import largest_spike, thinned  # noqa: E402
 
 
 def environment() -> dict[str, Any]:
@@ -53,21 +55,41 @@ def run_one(trainer: str, name: str, flags: list[str], runs: Path) -> dict[str, 
     records = read_metrics(runs / name / "metrics.jsonl")
     valid = [(record["step"], record["val_loss"]) for record in records if record.get("val_loss") is not None]
     losses = [record["loss"] for record in records if record.get("loss") is not None]
-    spikes = [after - before for before, after in itertools.pairwise(losses)]
+    rises = [after - before for before, after in itertools.pairwise(losses)]
     last, reported = records[-1], json.loads(report.read_text())
+    ends = [record["val_loss"] for record in records if "val_loss" in record]
+    if not ends or ends[-1] is None or not losses:  # an earlier validation is no end of this run
+        return row | {"failed": f"no finite validation after {last['step']} steps"} | calm(records)
     return row | {
         "steps": last["step"],
         "valid": round(valid[-1][1], 4),
         "curve": [[step, round(value, 4)] for step, value in valid],
         "train": round(losses[-1], 4),
-        "largest_rise": round(max(spikes, default=0.0), 3),
+        "largest_rise": round(max(rises, default=0.0), 3),
+        **calm(records),
         "flips": last.get("flips"),
         "items_per_s": last.get("items_per_s"),
         "unit": reported["unit"],
         "measures": {name: round(value, 4) for name, value in reported["measures"].items()},
+        **({"experts": reported["experts"]} if reported["experts"] else {}),
         "guess": round(reported["guess"], 4),
         "state_sha256": reported["digest"],
     }
+
+
+def calm(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The largest spike and a short form of the training curve, of a run that logged every step; else empty.
+
+    A spike without a size is a loss that is not finite.
+    """
+    logged = [record for record in records if "loss" in record]
+    if [record["step"] for record in logged] != list(range(1, len(logged) + 1)):
+        return {}
+    losses = [record["loss"] for record in logged]
+    spike = largest_spike(losses)
+    size = round(spike.size, 4) if math.isfinite(spike.size) else None
+    curve = [[step, *(value and round(value, 4) for value in values)] for step, *values in thinned(losses)]
+    return {"spike": {"size": size, "step": spike.step}, "train_curve": curve}
 
 
 def main() -> int:

@@ -1,0 +1,118 @@
+"""What experts did: a table and a picture from the JSON of a sweep with and without them.
+
+    python scripts/moe_report.py docs/results/cpu_moe.json --title "Experts, tiny Shakespeare"
+
+writes cpu_moe.md and cpu_moe.png beside it: validation, passes a token, and each expert's share of its
+block's choices, all from the last validation. What the old page has from the line "## What it says" on is
+kept: those are the words of a reader.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+WORDS = "## What it says"
+# Okabe and Ito's colours: of runs, and of experts
+COLOURS = ("#555555", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+TAKES_ALL = 0.9  # of a block's choices divided by top_k: then the others hardly matter
+
+Rows = dict[str, dict[str, Any]]
+
+
+def uneven(row: dict[str, Any]) -> list[str]:
+    """A sentence for each block in which one expert is chosen by nine tokens in ten, or one by none."""
+    flags = row["flags"]
+    top_k = int(flags[flags.index("--top-k") + 1]) if "--top-k" in flags else 2
+    found = []
+    for block, use in enumerate(row.get("experts", [])):
+        for expert, share in enumerate(use["shares"]):
+            if share * top_k >= TAKES_ALL:
+                found.append(f"block {block}: expert {expert} is in {share * top_k:.0%} of the passes")
+            if not share:
+                found.append(f"block {block}: expert {expert} is never chosen")
+    return found
+
+
+def table(result: dict[str, Any], title: str, name: str) -> list[str]:
+    """Markdown: how it was made, a row a run, and what is uneven."""
+    made, rows = result["environment"], result["rows"]
+    plain = next(iter(rows.values()))["flags"]
+    versions = f"Python {made['python']}, torch {made['torch']}, {made['device']}"
+    lines = [f"# {title}", "", f"![validation, and shares of experts]({name}.png)", ""]
+    lines += [f"Made by: `{made['command']}`; commit {made['commit']}; {versions}."]
+    lines += [f"Then `python scripts/moe_report.py docs/results/{name}.json --title ...`."]
+    lines += ["", f"All runs: `python -m training.{result.get('trainer', 'pretrain')} {' '.join(plain)}`,"]
+    lines += ["and the flags of the row. Shares are of a block's choices on the validation part, at the end;"]
+    lines += ["evenness is their entropy beside that of equal shares, of the block where it is lowest.", ""]
+    lines += [
+        "| run | validation | passes a token, by block | shares of experts, by block | evenness | flags |"
+    ]
+    lines += ["|---|---|---|---|---|---|"]
+    for run, row in rows.items():
+        used = row.get("experts", [])
+        passes = "; ".join(f"{use['iterations']:.3f}" for use in used)
+        shares = "; ".join(" ".join(f"{share:.0%}" for share in use["shares"]) for use in used)
+        evenness = f"{row['measures']['evenness']:.3f}" if used else ""
+        flags = " ".join(row["flags"][len(plain) :]) or "(none)"
+        lines.append(f"| {run} | {row['valid']:.4f} | {passes} | {shares} | {evenness} | `{flags}` |")
+    told = [f"- {run}: {sentence}." for run, row in rows.items() for sentence in uneven(row)]
+    return [*lines, "", *(told or ["No expert takes nine tokens of ten, and none is idle, in any block."])]
+
+
+def picture(rows: Rows, unit: str, title: str, path: Path) -> None:
+    """Left: validation against steps. Right: shares, a bar a block of a run, passes a token beside it."""
+    figure, (curves, bars) = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained")
+    for colour, (run, row) in zip(COLOURS, rows.items(), strict=False):
+        curves.plot(*zip(*row["curve"], strict=True), color=colour, marker="o", markersize=4, label=run)
+    curves.set(title="validation", xlabel="step", ylabel=unit)
+    curves.legend(frameon=False, fontsize=9)
+    used = [
+        (run, block, use) for run, row in rows.items() for block, use in enumerate(row.get("experts", []))
+    ]
+    for place, (_, _, use) in enumerate(used):
+        left = 0.0
+        for expert, share in enumerate(use["shares"]):
+            colour = COLOURS[1 + expert % (len(COLOURS) - 1)]
+            bars.barh(place, share, left=left, color=colour, edgecolor="white")
+            bars.text(left + share / 2, place, f"{share:.0%}", ha="center", va="center", fontsize=8)
+            left += share
+        bars.text(1.02, place, f"{use['iterations']:.3f} passes", va="center", fontsize=9)
+    bars.set_yticks(range(len(used)), [f"{run}\nblock {block}" for run, block, _ in used], fontsize=8)
+    bars.invert_yaxis()
+    bars.set(
+        title="share of each expert in its block's choices", xlim=(0, 1.2), xticks=[0, 0.25, 0.5, 0.75, 1]
+    )
+    for axes in (curves, bars):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontweight="bold")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    """Write the table and the picture."""
+    parser = argparse.ArgumentParser(description="Passes and balance of experts, from the JSON of a sweep.")
+    parser.add_argument("sweep", type=Path)
+    parser.add_argument("--title", required=True)
+    arguments = parser.parse_args()
+    result = json.loads(arguments.sweep.read_text())
+    result["rows"] = {name: row for name, row in result["rows"].items() if "valid" in row}
+    page = arguments.sweep.with_suffix(".md")
+    old = page.read_text() if page.exists() else ""
+    words = "\n" + old[old.index(WORDS) :] if WORDS in old else ""
+    page.write_text("\n".join([*table(result, arguments.title, arguments.sweep.stem), ""]) + words)
+    unit = next(iter(result["rows"].values()))["unit"]
+    picture(result["rows"], unit, arguments.title, arguments.sweep.with_suffix(".png"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
