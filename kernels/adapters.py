@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .answers import from_lists, from_numpy, results_of
 from .checks import DTYPES
 from .operations import Array, Operation
 
@@ -35,7 +36,7 @@ def call_numpy(
     _refuse_other_devices(operation, values, device)
     names = {array.name for array in operation.arrays}
     result = function(*(values[n].detach().numpy() if n in names else values[n] for n in operation.arguments))
-    return _each(operation, result, lambda array, found: torch.as_tensor(found, dtype=DTYPES[array.dtype]))
+    return _each(operation, result, lambda array, found: from_numpy(operation, array, found))
 
 
 def call_lists(
@@ -47,8 +48,10 @@ def call_lists(
     result = function(*(lists.get(name, values[name]) for name in operation.arguments))
     for array in operation.arrays:
         if array.in_place:
-            values[array.name].copy_(torch.tensor(lists[array.name], dtype=DTYPES[array.dtype]))
-    return _each(operation, result, _from_lists)
+            values[array.name].copy_(from_lists(operation, array, lists[array.name], DTYPES[array.dtype]))
+    return _each(
+        operation, result, lambda array, found: from_lists(operation, array, found, DTYPES[array.dtype])
+    )
 
 
 def _refuse_other_devices(
@@ -62,22 +65,15 @@ def _refuse_other_devices(
 
 
 def _each(operation: Operation, result: Any, convert: Callable[[Array, Any], torch.Tensor]) -> Any:
-    if len(operation.results) == 1:
-        return convert(operation.results[0], result)
-    return tuple(convert(array, part) for array, part in zip(operation.results, result, strict=True))
+    results = results_of(operation, result)
+    taken = [convert(array, part) for array, part in zip(operation.results, results, strict=True)]
+    return taken[0] if len(taken) == 1 else tuple(taken)
 
 
 def _to_lists(tensor: torch.Tensor) -> Any:
     if tensor.dtype == torch.float32:
         return (tensor.detach().contiguous().view(torch.int32).to(torch.int64) & 0xFFFFFFFF).tolist()
     return tensor.tolist()
-
-
-def _from_lists(array: Array, found: Any) -> torch.Tensor:
-    if array.dtype == "float32":
-        bits = torch.tensor(found, dtype=torch.int64)
-        return torch.where(bits >= 2**31, bits - 2**32, bits).to(torch.int32).view(torch.float32)
-    return torch.tensor(found, dtype=DTYPES[array.dtype])
 
 
 ADAPTERS: dict[str, Adapter] = {"torch": call_torch, "numpy": call_numpy, "lists": call_lists}

@@ -1,18 +1,18 @@
 """Backends by name: which there are, which one works here, and why the others do not.
 
 A backend is a module path in a table, loaded when it is asked for. So the NumPy reference runs as a backend
-without this package importing it, and so does a stranger's module: `select("their.module")`.
+without this package importing it, and so does a stranger's: `select("their.module")`, `select("file.py")`,
+`select("cmd:./program")`, or the name of an entry point (sources.py).
 
-A module provides the functions of `operations.OPERATIONS` and four optional names: `ARRAYS`, what its
-arrays are ("torch" by default, "numpy", or "lists" of integers with float32 as bit patterns); `why_not()`, a
-reason why it cannot run on this machine, or None; `why_not_auto(device)`, a reason why nobody who does
+A module provides the functions of `operations.OPERATIONS` and five optional names: `ARRAYS`, what its
+arrays are ("torch" by default, "numpy", or "lists" of integers with float32 as bit patterns); `CAPABILITIES`,
+what it declares that it can do (capabilities.py); `why_not()`, a reason why it cannot run on this machine, or None; `why_not_auto(device)`, a reason why nobody who does
 not ask for it should get it on a "cpu" or a "cuda" device, or None; and `configurations(device)`, all ways in
 which its host code may run an operation there, as {operation: {name of the way: function}}.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,9 +21,12 @@ from typing import Any
 
 import torch
 
+from . import sources
 from .adapters import ADAPTERS
+from .capabilities import Capabilities, declared_by
 from .checks import check_call
 from .operations import OPERATIONS, Operation
+from .sources import BackendUnavailable as BackendUnavailable
 
 ENVIRONMENT_VARIABLE = "ARB_TERNARY_BACKEND"
 
@@ -34,10 +37,6 @@ BACKENDS: dict[str, str] = {
     "torch": "arbitor.kernels.eager",
     "reference": "arbitor.reference",
 }
-
-
-class BackendUnavailable(RuntimeError):
-    """A backend that was asked for by name cannot run here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +51,23 @@ class Backend:
     """The operations of one module behind the host-side checks, as attributes: `backend.linear_forward(...)`.
 
     Arguments may be given by position or by name; tensors are torch tensors whatever the module works on.
-    Operations without an array argument take `device`.
+    Operations without an array argument take `device`. With `capabilities` a module may lack operations: a
+    call of one raises NotImplementedError. Without, everything is claimed, and what is missing is refused here.
     """
 
-    def __init__(self, name: str, module: ModuleType) -> None:
+    def __init__(self, name: str, module: ModuleType, capabilities: Capabilities | None = None) -> None:
         self.name = name
         self.module = module
+        self.capabilities = capabilities
         self.arrays: str = getattr(module, "ARRAYS", "torch")
         if self.arrays not in ADAPTERS:
             raise BackendUnavailable(
                 f"backend {name!r}: ARRAYS must be one of {', '.join(ADAPTERS)}, got {self.arrays!r}"
             )
         missing = [operation for operation in OPERATIONS if not hasattr(module, operation)]
-        if missing:
-            raise BackendUnavailable(f"backend {name!r} ({module.__name__}) lacks {', '.join(missing)}")
+        if missing and (capabilities is None or len(missing) == len(OPERATIONS)):
+            hint = "" if len(missing) == len(OPERATIONS) else "; CAPABILITIES may declare that"
+            raise BackendUnavailable(f"backend {name!r} ({module.__name__}) lacks {', '.join(missing)}{hint}")
         for operation in OPERATIONS.values():
             setattr(self, operation.name, self._checked(operation))
 
@@ -79,7 +81,7 @@ class Backend:
 
     def _checked(self, operation: Operation) -> Callable[..., Any]:
         adapt = ADAPTERS[self.arrays]
-        function: Callable[..., Any] = getattr(self.module, operation.name)
+        function: Callable[..., Any] = getattr(self.module, operation.name, None) or _lacking(self, operation)
 
         def call(*positional: Any, device: str | torch.device = "cpu", **named: Any) -> Any:
             values = _bind(operation, positional, named)
@@ -89,6 +91,13 @@ class Backend:
         call.__name__ = operation.name
         call.__doc__ = function.__doc__
         return call
+
+
+def _lacking(backend: Backend, operation: Operation) -> Callable[..., Any]:
+    def function(*arguments: Any, **named: Any) -> Any:
+        raise NotImplementedError(f"backend {backend.name!r} has no function {operation.name}")
+
+    return function
 
 
 def _bind(operation: Operation, positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,9 +117,11 @@ def why_not(name: str) -> str | None:
     Only a missing third-party package counts as a reason; any other error in a backend is raised as it is.
     """
     try:
-        module = importlib.import_module(_module_path(name))
+        module = sources.load(name, BACKENDS)
     except ModuleNotFoundError as error:
         return f"no module named {error.name!r} (PYTHONPATH=FOLDER makes a module in FOLDER importable)"
+    except BackendUnavailable as error:
+        return str(error)
     reason: Callable[[], str | None] | None = getattr(module, "why_not", None)
     return reason() if reason is not None else None
 
@@ -138,32 +149,29 @@ def configurations(name: str, device: str) -> dict[str, dict[str, Callable[..., 
     return found(device) if found is not None else {}
 
 
-def _module_path(name: str) -> str:
-    if name in BACKENDS:
-        return BACKENDS[name]
-    if "." in name:
-        return name
-    raise ValueError(
-        f"unknown backend {name!r}; known: auto, {', '.join(BACKENDS)}, or a module path with a dot"
-    )
-
-
 _loaded: dict[str, Backend] = {}
+_declared: dict[str, Capabilities] = {}
+
+
+def declare(name: str, capabilities: Capabilities) -> None:
+    """Take these for what that backend declares, in the place of what its module does; before `select`."""
+    _declared[name] = capabilities
+    _loaded.pop(name, None)
 
 
 def select(name: str) -> Backend:
-    """The backend of that name or module path. It works or raises (ARB-RUN-011); it never falls back.
+    """The backend of that name, module path, file or program. It works or raises (ARB-RUN-011); it never falls back.
 
-    Raises ValueError for an unknown name and BackendUnavailable with the reason if it cannot run here.
+    Raises ValueError for an unknown name or a declaration that is not valid, and BackendUnavailable with the reason if it cannot run here.
     """
     if name == "auto":
         return choose("auto").backend
     if name not in _loaded:
-        path = _module_path(name)
         reason = why_not(name)
         if reason is not None:
             raise BackendUnavailable(f"backend {name!r} cannot run here: {reason}")
-        _loaded[name] = Backend(name, importlib.import_module(path))
+        module = sources.load(name, BACKENDS)
+        _loaded[name] = Backend(name, module, _declared.get(name) or declared_by(module))
     return _loaded[name]
 
 

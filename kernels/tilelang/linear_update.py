@@ -31,6 +31,7 @@ from .weight_gradient import weight_gradient
 
 FUSED_GROUP_SIZES = (32, 64, 128, 256)
 QUADS = BLOCK_N // 4  # of a row of the tile
+AHEAD = 4  # bytes of codes whose state a thread loads at once
 PADDED = BLOCK_N + 4  # words of a row of sums: 16-byte loads down a column then meet no bank twice
 
 
@@ -46,6 +47,8 @@ class Tile(NamedTuple):
     sums: Any  # int32 [BLOCK_M, PADDED], shared: the gradient
     bits: Any  # int32 [BLOCK_M, groups of the tile], shared: v of each group
     quad: Any  # int32 [4]
+    bytes: Any  # int32 [AHEAD]: codes
+    accums: Any  # int32 [AHEAD, 4]
     tallies: Any  # int32 [COUNTS]
 
 
@@ -87,38 +90,48 @@ def settle_tile(tile: Any, settled: Any, byte: T.Ref, size: T.Ref, h: T.Ref, gro
 
 @T.macro
 def fire_tile(tile: Any, words: Any, fired: Any, byte: T.Ref, rule: str, group: int, how: Any) -> None:
-    """Votes and firing of every trit of the tile, a byte of codes a thread at a time."""
+    """Votes and firing of every trit of the tile, a byte of codes a thread at a time, whose state is on its
+    way while the bytes before it are done."""
     o_extent, i_extent = tile.t_accum.shape
-    for turn in T.serial(BLOCK_M * QUADS // MMA_THREADS):
+    for turns in T.serial(BLOCK_M * QUADS // (MMA_THREADS * AHEAD)):
         for t in T.Parallel(MMA_THREADS):
-            line = (turn * MMA_THREADS + t) // QUADS
-            place = t % QUADS
-            o = tile.bm * BLOCK_M + line
-            i = tile.bn * BLOCK_N + place * 4
-            if (o < o_extent) and (i < i_extent):
-                if rule == "scaled":
-                    n = T.Cast("int64", o) * T.Cast("int64", i_extent) + T.Cast("int64", i)
-                    vote_words(words, n, how)
-                else:
+            for ahead in T.unroll(AHEAD):
+                o = tile.bm * BLOCK_M + ((turns * AHEAD + ahead) * MMA_THREADS + t) // QUADS
+                i = tile.bn * BLOCK_N + t % QUADS * 4
+                if (o < o_extent) and (i < i_extent):
+                    tile.bytes[ahead] = widen(tile.codes[o, i // 4])
                     for j in T.unroll(4):
-                        words[j] = T.uint32(0)
-                for j in T.vectorized(4):
-                    tile.quad[j] = tile.sums[line, place * 4 + j]
-                byte = widen(tile.codes[o, tile.bn * QUADS + place])
-                for j in T.unroll(4):
-                    if i + j < i_extent:
-                        fire_trit(
-                            fired,
-                            rule,
-                            tile.quad[j],
-                            trit(byte, j),
-                            widen(tile.t_accum[o, i + j]),
-                            tile.bits[line, place * 4 // group],
-                            r16(words[j]),
-                            how,
-                        )
-                        store_fired(byte, j, tile.t_accum, (o, i + j), tile.tallies, fired)
-                tile.codes[o, tile.bn * QUADS + place] = T.Cast("uint8", byte)
+                        if i + j < i_extent:
+                            tile.accums[ahead * 4 + j] = widen(tile.t_accum[o, i + j])
+            for ahead in T.unroll(AHEAD):
+                line = ((turns * AHEAD + ahead) * MMA_THREADS + t) // QUADS
+                place = t % QUADS
+                o = tile.bm * BLOCK_M + line
+                i = tile.bn * BLOCK_N + place * 4
+                if (o < o_extent) and (i < i_extent):
+                    if rule == "scaled":
+                        n = T.Cast("int64", o) * T.Cast("int64", i_extent) + T.Cast("int64", i)
+                        vote_words(words, n, how)
+                    else:
+                        for j in T.unroll(4):
+                            words[j] = T.uint32(0)
+                    for j in T.vectorized(4):
+                        tile.quad[j] = tile.sums[line, place * 4 + j]
+                    byte = tile.bytes[ahead]
+                    for j in T.unroll(4):
+                        if i + j < i_extent:
+                            fire_trit(
+                                fired,
+                                rule,
+                                tile.quad[j],
+                                trit(byte, j),
+                                tile.accums[ahead * 4 + j],
+                                tile.bits[line, place * 4 // group],
+                                r16(words[j]),
+                                how,
+                            )
+                            store_fired(byte, j, tile.t_accum, (o, i + j), tile.tallies, fired)
+                    tile.codes[o, tile.bn * QUADS + place] = T.Cast("uint8", byte)
 
 
 @kernel
@@ -147,6 +160,8 @@ def fused_kernel(cuda: bool, rule: str, group: int) -> Any:
             sums = T.alloc_shared((BLOCK_M, PADDED), "int32")
             bits = T.alloc_shared((BLOCK_M, BLOCK_N // group), "int32")
             quad = T.alloc_local((4,), "int32")
+            bytes_ahead = T.alloc_local((AHEAD,), "int32")
+            accums = T.alloc_local((4 * AHEAD,), "int32")
             words = T.alloc_local((4,), "uint32")
             settled = T.alloc_local((4,), "int32")
             fired = T.alloc_local((5,), "int32")
@@ -160,7 +175,7 @@ def fused_kernel(cuda: bool, rule: str, group: int) -> Any:
             T.copy(total, sums[:, :BLOCK_N])
             for c in T.unroll(COUNTS):
                 tallies[c] = 0
-            tile = Tile(bm, bn, codes, t_accum, e, e_accum, sums, bits, quad, tallies)
+            tile = Tile(bm, bn, codes, t_accum, e, e_accum, sums, bits, quad, bytes_ahead, accums, tallies)
             settle_tile(tile, settled, byte, size, h, group, how)
             T.sync_threads()  # settling reads trits that other threads fire (ARB-SCALE-004)
             fire_tile(tile, words, fired, byte, rule, group, how)
