@@ -10,19 +10,19 @@ from typing import Any, NamedTuple
 import tilelang.language as T
 import torch
 
-from .codes import trit, widen
+from .codes import ALL_PADDING, replaced, trit, widen
 from .gemm import BLOCK_K, BLOCK_M, BLOCK_N, MMA_THREADS, multiply_nt
 from .launch import InPlace, k_major, kernel
 from .random_bits import r16
 from .ternary_update import ternary_update
 from .update_rules import (
     COUNTS,
+    FIRED,
     fire_trit,
     how_arguments,
     mean_bits,
     read_how,
     settle_group,
-    store_fired,
     store_settled,
     tally,
     vote_words,
@@ -31,7 +31,7 @@ from .weight_gradient import weight_gradient
 
 FUSED_GROUP_SIZES = (32, 64, 128, 256)
 QUADS = BLOCK_N // 4  # of a row of the tile
-AHEAD = 4  # bytes of codes whose state a thread loads at once
+AHEAD = 8  # bytes of codes whose state a thread loads at once
 PADDED = BLOCK_N + 4  # words of a row of sums: 16-byte loads down a column then meet no bank twice
 
 
@@ -90,14 +90,18 @@ def settle_tile(tile: Any, settled: Any, byte: T.Ref, size: T.Ref, h: T.Ref, gro
 
 @T.macro
 def fire_tile(tile: Any, words: Any, fired: Any, byte: T.Ref, rule: str, group: int, how: Any) -> None:
-    """Votes and firing of every trit of the tile, a byte of codes a thread at a time, whose state is on its
-    way while the bytes before it are done."""
+    """Votes and firing of every trit of the tile: a thread loads AHEAD bytes of codes and their accumulators,
+    does them without a branch between, and stores them. What is outside the matrix has a gradient and an
+    accumulator of 0, so that it neither votes nor fires."""
     o_extent, i_extent = tile.t_accum.shape
     for turns in T.serial(BLOCK_M * QUADS // (MMA_THREADS * AHEAD)):
         for t in T.Parallel(MMA_THREADS):
             for ahead in T.unroll(AHEAD):
                 o = tile.bm * BLOCK_M + ((turns * AHEAD + ahead) * MMA_THREADS + t) // QUADS
                 i = tile.bn * BLOCK_N + t % QUADS * 4
+                tile.bytes[ahead] = ALL_PADDING
+                for j in T.unroll(4):
+                    tile.accums[ahead * 4 + j] = 0
                 if (o < o_extent) and (i < i_extent):
                     tile.bytes[ahead] = widen(tile.codes[o, i // 4])
                     for j in T.unroll(4):
@@ -108,30 +112,39 @@ def fire_tile(tile: Any, words: Any, fired: Any, byte: T.Ref, rule: str, group: 
                 place = t % QUADS
                 o = tile.bm * BLOCK_M + line
                 i = tile.bn * BLOCK_N + place * 4
+                if rule == "scaled":
+                    n = T.Cast("int64", o) * T.Cast("int64", i_extent) + T.Cast("int64", i)
+                    vote_words(words, n, how)
+                else:
+                    for j in T.unroll(4):
+                        words[j] = T.uint32(0)
+                for j in T.vectorized(4):
+                    tile.quad[j] = tile.sums[line, place * 4 + j]
+                byte = tile.bytes[ahead]
+                for j in T.unroll(4):
+                    fire_trit(
+                        fired,
+                        rule,
+                        tile.quad[j],
+                        trit(byte, j),
+                        tile.accums[ahead * 4 + j],
+                        tile.bits[line, place * 4 // group],
+                        r16(words[j]),
+                        how,
+                    )
+                    byte = replaced(byte, j, fired[0])
+                    tile.accums[ahead * 4 + j] = fired[1]
+                    for c in T.unroll(FIRED):
+                        tile.tallies[c] = tile.tallies[c] + fired[2 + c]
+                tile.bytes[ahead] = byte
+            for ahead in T.unroll(AHEAD):
+                o = tile.bm * BLOCK_M + ((turns * AHEAD + ahead) * MMA_THREADS + t) // QUADS
+                i = tile.bn * BLOCK_N + t % QUADS * 4
                 if (o < o_extent) and (i < i_extent):
-                    if rule == "scaled":
-                        n = T.Cast("int64", o) * T.Cast("int64", i_extent) + T.Cast("int64", i)
-                        vote_words(words, n, how)
-                    else:
-                        for j in T.unroll(4):
-                            words[j] = T.uint32(0)
-                    for j in T.vectorized(4):
-                        tile.quad[j] = tile.sums[line, place * 4 + j]
-                    byte = tile.bytes[ahead]
+                    tile.codes[o, i // 4] = T.Cast("uint8", tile.bytes[ahead])
                     for j in T.unroll(4):
                         if i + j < i_extent:
-                            fire_trit(
-                                fired,
-                                rule,
-                                tile.quad[j],
-                                trit(byte, j),
-                                tile.accums[ahead * 4 + j],
-                                tile.bits[line, place * 4 // group],
-                                r16(words[j]),
-                                how,
-                            )
-                            store_fired(byte, j, tile.t_accum, (o, i + j), tile.tallies, fired)
-                    tile.codes[o, tile.bn * QUADS + place] = T.Cast("uint8", byte)
+                            tile.t_accum[o, i + j] = T.Cast("int8", tile.accums[ahead * 4 + j])
 
 
 @kernel
