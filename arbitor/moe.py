@@ -2,8 +2,8 @@
 -004).
 
 Shazeer et al. 2017 (arXiv 1701.06538) for top-k gates, Fedus et al. 2021 (2101.03961) for the balance loss,
-Graves 2016 (1603.08983) for halting. All of it is per token, so a token's bits do not depend on its
-neighbours.
+Graves 2016 (1603.08983) for halting: a pass weighs what the passes before it have left, and a token goes on
+until next to nothing is left. All of it is per token, so a token's bits do not depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from torch import nn
 
 from .components import rms_norm
 from .parts import Parts
+
+DONE = 1 / 16  # of a token is left when it is done; with a half nothing learns to go on (ARB-MOE-002)
 
 
 def mlp(x: torch.Tensor, up: nn.Module, down: nn.Module) -> torch.Tensor:
@@ -98,7 +100,7 @@ class MixtureOfExperts(nn.Module):
             logits = self.router(h)
             if number:
                 keep = keep * torch.sigmoid(-logits[:, -1:])
-                going = (keep.detach() >= 0.5).flatten()
+                going = (keep.detach() >= DONE).flatten()
                 rows, keep, h, logits = rows[going], keep[going], h[going], logits[going]
                 if not len(rows):
                     break

@@ -24,6 +24,7 @@ WORDS = "## What it says"
 # Okabe and Ito's colours: of runs, and of experts
 COLOURS = ("#555555", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 TAKES_ALL = 0.9  # of a block's choices divided by top_k: then the others hardly matter
+READABLE = 0.04  # a smaller share is narrower than its label
 
 Rows = dict[str, dict[str, Any]]
 
@@ -70,20 +71,22 @@ def table(result: dict[str, Any], title: str, name: str) -> list[str]:
 
 def picture(rows: Rows, unit: str, title: str, path: Path) -> None:
     """Left: validation against steps. Right: shares, a bar a block of a run, passes a token beside it."""
-    figure, (curves, bars) = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained")
+    used = [
+        (run, block, use) for run, row in rows.items() for block, use in enumerate(row.get("experts", []))
+    ]
+    size = (12, max(4.4, 0.42 * len(used)))  # inches; a bar's label is of two lines
+    figure, (curves, bars) = plt.subplots(1, 2, figsize=size, layout="constrained")
     for colour, (run, row) in zip(COLOURS, rows.items(), strict=False):
         curves.plot(*zip(*row["curve"], strict=True), color=colour, marker="o", markersize=4, label=run)
     curves.set(title="validation", xlabel="step", ylabel=unit)
     curves.legend(frameon=False, fontsize=9)
-    used = [
-        (run, block, use) for run, row in rows.items() for block, use in enumerate(row.get("experts", []))
-    ]
     for place, (_, _, use) in enumerate(used):
         left = 0.0
         for expert, share in enumerate(use["shares"]):
             colour = COLOURS[1 + expert % (len(COLOURS) - 1)]
             bars.barh(place, share, left=left, color=colour, edgecolor="white")
-            bars.text(left + share / 2, place, f"{share:.0%}", ha="center", va="center", fontsize=8)
+            if share >= READABLE:
+                bars.text(left + share / 2, place, f"{share:.0%}", ha="center", va="center", fontsize=8)
             left += share
         bars.text(1.02, place, f"{use['iterations']:.3f} passes", va="center", fontsize=9)
     bars.set_yticks(range(len(used)), [f"{run}\nblock {block}" for run, block, _ in used], fontsize=8)
