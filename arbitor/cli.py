@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return inspect_file(options.file, options.picture)
     from .verify import verify
 
-    return verify(options.backend, options.device, options.report, passed_on)
+    return verify(options.backend, options.device, options.report, passed_on, options.capabilities)
 
 
 def _sample(options: argparse.Namespace) -> int:
@@ -70,7 +70,18 @@ def _parser() -> argparse.ArgumentParser:
         help="run the conformance suite on one backend and write a report",
         epilog="what follows -- goes to pytest:   arbitor verify --backend torch -- -k update -n 2",
     )
-    verify.add_argument("--backend", required=True, metavar="NAME", help="name, or module path with a dot")
+    verify.add_argument(
+        "--backend",
+        required=True,
+        metavar="NAME",
+        help="name, module path with a dot, FILE.py, or cmd:PROGRAM (docs/adding-a-backend.md)",
+    )
+    verify.add_argument(
+        "--capabilities",
+        type=Path,
+        metavar="FILE",
+        help="what it declares: FILE.toml or FILE.json (default: its own declaration)",
+    )
     verify.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
     verify.add_argument(
         "--report", type=Path, metavar="FILE", help="default: reports/verify-<backend>-<time>.json"

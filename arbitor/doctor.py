@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arbitor.kernels import registry
+from arbitor.kernels import registry, sources
 from arbitor.kernels.miscompiles import MISCOMPILES
 from arbitor.kernels.operations import OPERATIONS
 
@@ -86,7 +86,7 @@ def _machine() -> Table:
 
 def _backends() -> Table:
     table = Table("backend", "works", "why not", title="backends, the best first", title_justify="left")
-    for name in registry.BACKENDS:
+    for name in [*registry.BACKENDS, *sources.entry_points()]:
         reason = trouble(name)
         works = Text("yes", "green") if reason is None else Text("no", "red")
         table.add_row(name, works, Text(reason or ""))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from arbitor.kernels import registry
+from arbitor.kernels import capabilities, registry
 
 from . import __path__ as parts
+from .blame import Ran, blamed, clauses_of
 from .checkpoint import write_whole
 from .provenance import machine, source
 from .refusal import refuse
@@ -27,30 +29,42 @@ from .refusal import refuse
 SEAL = "sha256"
 
 
-def verify(name: str, device: str, path: Path | None, arguments: Sequence[str]) -> int:
+def verify(
+    name: str, device: str, path: Path | None, arguments: Sequence[str], declared: Path | None = None
+) -> int:
     """Run `pytest conformance --backend name` and write the report; gives pytest's exit status.
 
-    `arguments` go to pytest; `path` None is reports/verify-<backend>-<time>.json. If the backend cannot run,
-    or the suite is not there, that is one sentence and status 2.
+    `arguments` go to pytest; `path` None is reports/verify-<backend>-<time>.json; `declared` is a file of
+    capabilities. If the backend cannot run, or the suite is not there, that is one sentence and status 2.
     """
     try:
+        if declared is not None:
+            registry.declare(name, capabilities.load(declared))
         backend = registry.select(name)
+        if backend.capabilities is not None and device not in backend.capabilities.devices:
+            return refuse(
+                f"backend {name!r} declares {', '.join(backend.capabilities.devices)}, not {device}"
+            )
         suite = find_suite()
         import pytest
     except (ValueError, RuntimeError) as error:
         return refuse(str(error))
     except ModuleNotFoundError as error:
         return refuse(f"no module named {error.name!r}: the suite needs pip install 'arbitor[test]'")
+    except Exception as error:  # a stranger's module may raise anything when it is imported
+        return refuse(f"backend {name!r} cannot be imported: {_in_one_line(error)}")
     started, begin = datetime.now(UTC), time.monotonic()
     if path is None:
-        path = Path("reports", f"verify-{name}-{started:%Y-%m-%dT%H-%M-%SZ}.json")
+        path = Path("reports", f"verify-{_file_name(name)}-{started:%Y-%m-%dT%H-%M-%SZ}.json")
     collected = Collected()
     words = [*_layout(suite), "--backend", name, "--device", device, *arguments]
+    words += ["--capabilities", str(declared)] if declared is not None else []
     status = int(pytest.main(words, plugins=[collected]))
     record = {
         "backend": name,
         "module": backend.module.__name__,
         "device": device,
+        "capabilities": backend.capabilities.as_record() if backend.capabilities is not None else None,
         "arguments": list(arguments),
         "date": started.isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - begin, 1),
@@ -62,6 +76,15 @@ def verify(name: str, device: str, path: Path | None, arguments: Sequence[str]) 
     write_whole(path, (json.dumps(sealed(record), indent=2) + "\n").encode())
     print(f"report: {path}")
     return status
+
+
+def _file_name(name: str) -> str:
+    """The name of a backend as a part of a file's name: a path or a command line is none."""
+    return re.sub(r"[^\w.-]+", "_", name.removeprefix("cmd:")).strip("._") or "backend"
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def find_suite() -> Path:
@@ -80,6 +103,7 @@ class Collected:
         self.counts = dict.fromkeys(("passed", "failed", "error", "skipped", "xfailed"), 0)
         self.reasons: Counter[str] = Counter()
         self.failed: list[str] = []
+        self.ran: list[Ran] = []
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """One phase of one test: a pass counts by its call, anything else by the phase where it happened."""
@@ -89,8 +113,10 @@ class Collected:
             self.reasons[report.wasxfail if expected else _reason(report.longrepr)] += 1
         elif report.failed:
             self._count("failed" if report.when == "call" else "error", report.nodeid)
+            self.ran.append(Ran(report.nodeid, clauses_of(report), True))
         elif report.when == "call":
             self._count("passed")
+            self.ran.append(Ran(report.nodeid, clauses_of(report), False))
 
     def pytest_collectreport(self, report: Any) -> None:
         """A file that could not be collected, or was skipped as a whole."""
@@ -106,11 +132,13 @@ class Collected:
             self.failed.append(failed)
 
     def summary(self) -> dict[str, Any]:
-        """Counts by outcome, how often which reason kept a test from running, and what failed, sorted."""
+        """Counts by outcome, how often which reason kept a test from running, what failed, sorted, and the
+        clauses that it points at (blame.py)."""
         return {
             "counts": self.counts,
             "not_run": dict(sorted(self.reasons.items())),
             "failed": sorted(self.failed),
+            "clauses": blamed(self.ran),
         }
 
 

@@ -21,13 +21,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from arbitor.blame import CLAUSES, Ran, blamed, clauses_of
+from arbitor.conformance import declared
 from arbitor.conformance.common import BEYOND_OPERATIONS, Total
 from arbitor.conformance.target import Target, target_of
 from arbitor.conformance.trainers import Runs, threads_kept
+from arbitor.kernels import capabilities, registry
 from arbitor.kernels.operations import OPERATIONS
-from arbitor.kernels.registry import ENVIRONMENT_VARIABLE, Backend, BackendUnavailable
+from arbitor.kernels.registry import ENVIRONMENT_VARIABLE, Backend
 
 TARGET = pytest.StashKey[Target]()
+LISTED = 6  # clauses of failed tests
 SHOWN = ("ARB", "TRITON_INTERPRET")  # beginnings of the environment's names that the header shows
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
@@ -41,8 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--backend",
         default=os.environ.get(ENVIRONMENT_VARIABLE) or "torch",
-        help="registry name or module path (default: ARB_TERNARY_BACKEND, or torch)",
+        help="name, module path, FILE.py or cmd:PROGRAM (default: ARB_TERNARY_BACKEND, or torch)",
     )
+    group.addoption("--capabilities", type=Path, help="what the backend declares: FILE.toml or FILE.json")
     group.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="of the backend's arrays")
     group.addoption(
         "--examples",
@@ -65,13 +70,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --kernels, leave out the tests of what stands around the kernels; another lane runs them."""
-    if not config.getoption("--kernels"):
-        return
+    """Leave out what is not asked for, and name the clauses of every test where reports can see them.
+
+    With --kernels those of what stands around the kernels are left out: another lane runs them. Without, they
+    do not run either on a backend that does not declare every operation, and are counted with that reason.
+    """
+    for item in items:
+        clauses = [clause for mark in item.iter_markers("clause") for clause in mark.args]
+        item.user_properties.append((CLAUSES, clauses))
     wanted = {f"test_{name}" for name in (*OPERATIONS, *BEYOND_OPERATIONS)}
-    left_out = [item for item in items if item.path.stem not in wanted]
-    items[:] = [item for item in items if item.path.stem in wanted]
-    config.hook.pytest_deselected(items=left_out)
+    around = [item for item in items if item.path.stem not in wanted]
+    if config.getoption("--kernels"):
+        items[:] = [item for item in items if item.path.stem in wanted]
+        config.hook.pytest_deselected(items=around)
+        return
+    reason = declared.why_all_is_needed(config.stash[TARGET].backend.capabilities)
+    if reason is not None:
+        for item in around:
+            item.add_marker(pytest.mark.skip(reason))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,9 +102,18 @@ def pytest_configure(config: pytest.Config) -> None:
     if (name, device) == ("triton", "cpu") and not config.getoption("--machine-code"):
         os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when the kernels are imported, below
     try:
+        if config.getoption("--capabilities"):
+            registry.declare(name, capabilities.load(config.getoption("--capabilities")))
         config.stash[TARGET] = target_of(name, device)
-    except (ValueError, BackendUnavailable) as error:
-        raise pytest.UsageError(f"--backend {name}: {error}") from None
+    except Exception as error:  # a stranger's module may raise anything when it is imported
+        known = isinstance(error, ValueError | registry.BackendUnavailable)
+        what = str(error) if known else f"{type(error).__name__}: {error}"
+        raise pytest.UsageError(f"--backend {name}: {what}") from None
+    backend = config.stash[TARGET].backend
+    reason = declared.why_not_on(backend.capabilities, device)
+    if reason is not None:
+        raise pytest.UsageError(f"--backend {name} --device {device}: {reason}")
+    declared.skip_undeclared(backend)
 
 
 def _under_test(config: pytest.Config) -> str:
@@ -124,9 +149,28 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         write(f"domain {size}")
     for what, number in sorted(_totals(reports).items()):
         write(f"total of {what}: {number:,}")
+    _write_blame(terminalreporter)
     skipped = terminalreporter.stats.get("skipped", ())
     for reason, count in sorted(Counter(_reason(report) for report in skipped).items()):
         write(f"not run: {reason}: {count}")
+
+
+def _write_blame(terminalreporter: pytest.TerminalReporter) -> None:
+    """The clauses that failed tests point at."""
+    kinds = (("failed", True), ("error", True), ("passed", False))
+    cases = [
+        Ran(report.nodeid, clauses_of(report), failed)
+        for kind, failed in kinds
+        for report in terminalreporter.stats.get(kind, ())
+        if hasattr(report, "when")
+    ]
+    found = blamed(cases)
+    if found:
+        terminalreporter.write_line("clauses of the failed tests, the likeliest cause first:")
+    for clause, numbers in list(found.items())[:LISTED]:
+        terminalreporter.write_line(f"  {clause}: {numbers['failed']} of {numbers['ran']} cases failed")
+    if len(found) > LISTED:
+        terminalreporter.write_line(f"  and {len(found) - LISTED} more")
 
 
 def _totals(reports: list[pytest.TestReport]) -> Counter[str]:

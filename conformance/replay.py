@@ -7,22 +7,31 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from arbitor.conformance.declared import why_left_out
 from arbitor.conformance.repro import load
-from arbitor.conformance.target import target_of
+from arbitor.conformance.target import CaseLost, target_of
+from arbitor.refusal import refuse
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0 if the backend now agrees with its judge; else 1, and the difference is printed."""
+    """Exit status 0 if the backend now agrees with its judge; 1 if not, and the difference is printed; 2 with
+    one sentence if it cannot be asked."""
     parser = argparse.ArgumentParser(prog="python -m arbitor.conformance.replay", description=__doc__)
     parser.add_argument("file", type=Path, help="what a failing test saved")
-    parser.add_argument("--backend", default="torch", help="registry name or module path (default: torch)")
+    parser.add_argument("--backend", default="torch", help="as of arbitor verify (default: torch)")
     parser.add_argument("--device", default="cpu", help="where the backend's arrays are (default: cpu)")
     options = parser.parse_args(argv)
     operation, arguments = load(options.file)
-    target = target_of(options.backend, options.device)
+    try:
+        target = target_of(options.backend, options.device)
+    except (ValueError, RuntimeError) as error:
+        return refuse(str(error))
+    reason = why_left_out(target.backend.capabilities, operation)
+    if reason is not None:
+        return refuse(f"backend {options.backend!r}: {reason}")
     try:
         target.check(operation, arguments)
-    except AssertionError as error:
+    except (AssertionError, CaseLost) as error:
         print(error)
         return 1
     print(f"{operation}: {target.backend.name} and {target.judge.name} give the same bytes")

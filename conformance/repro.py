@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def reproduction(operation: str, arguments: dict[str, Any], backend: str) -> str
             "import torch; from arbitor.conformance.target import target_of\n"
             f"target_of({backend!r}).check({operation!r}, dict({values}))"
         )
-    return f"python -m arbitor.conformance.replay {save(operation, arguments)} --backend {backend}"
+    file = shlex.quote(str(save(operation, arguments)))
+    return f"python -m arbitor.conformance.replay {file} --backend {shlex.quote(backend)}"
 
 
 def literal(value: Any) -> str:

@@ -16,7 +16,10 @@ import pytest
 import torch
 
 from arbitor.conformance.compare import assert_same, difference
+from arbitor.conformance.declared import why_left_out
+from arbitor.conformance.repro import reproduction
 from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.program import ProgramFailed
 from arbitor.kernels.registry import Backend, select
 
 REFERENCE = "reference"
@@ -30,6 +33,14 @@ Layout = Callable[[str, torch.Tensor], torch.Tensor]
 def own(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """The layout of every other argument: a contiguous tensor of the call's own."""
     return tensor.clone(memory_format=torch.contiguous_format)
+
+
+class CaseLost(BaseException):
+    """A backend that died, hung or answered garbage: the end of this test, and of no other.
+
+    No Exception, so that Hypothesis does not try a hundred smaller calls, each of which may hang as long, and
+    so that it is never taken for the refusal of an illegal call.
+    """
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,11 @@ def target_of(backend_name: str, device: str = "cpu") -> Target:
 def call(backend: Backend, operation: str, arguments: Arguments, device: str = "cpu") -> Arrays:
     """One call: results by their names in the table of operations, and arguments written in place."""
     table = OPERATIONS[operation]
-    found = getattr(backend, operation)(**arguments, **({} if table.arrays else {"device": device}))
+    try:
+        found = getattr(backend, operation)(**arguments, **({} if table.arrays else {"device": device}))
+    except ProgramFailed as error:
+        how = reproduction(operation, arguments, backend.name)
+        raise CaseLost(f"{backend.name}: {error}\nto repeat it:\n{how}") from None
     results = found if isinstance(found, tuple) else (found,)
     if len(results) != len(table.results):
         raise AssertionError(f"{operation} gave {len(results)} results, expected {len(table.results)}")
@@ -67,10 +82,12 @@ def substituted(target: Target, operation: str, function: Callable[..., Any]) ->
     """The target with one operation of its module replaced."""
     module = ModuleType(target.backend.module.__name__)
     for name in OPERATIONS:
-        setattr(module, name, getattr(target.backend.module, name))
+        if hasattr(target.backend.module, name):
+            setattr(module, name, getattr(target.backend.module, name))
     setattr(module, operation, function)
     vars(module)["ARRAYS"] = target.backend.arrays
-    return Target(Backend(target.backend.name, module), target.judge, target.device)
+    backend = Backend(target.backend.name, module, target.backend.capabilities)
+    return Target(backend, target.judge, target.device)
 
 
 class Target:
@@ -88,8 +105,15 @@ class Target:
             for name, value in arguments.items()
         }
 
+    def needs(self, operation: str) -> None:
+        """Skip the test, with the reason, unless the backend declares that operation."""
+        reason = why_left_out(self.backend.capabilities, operation)
+        if reason is not None:
+            pytest.skip(reason)
+
     def run_both(self, operation: str, arguments: Arguments, layout: Layout = own) -> Outcome:
         """The same call on both sides; only the target gets the unusual layout."""
+        self.needs(operation)
         copies = {n: own(n, v) if isinstance(v, torch.Tensor) else v for n, v in arguments.items()}
         expected = call(self.judge, operation, copies)
         mine = self.placed(arguments, layout)
@@ -113,6 +137,7 @@ class Target:
         self, operation: str, arguments: Arguments, error: type[Exception], *names: str | int
     ) -> None:
         """Raises unless `error` refuses the call, its message has all `names`, and nothing has changed."""
+        self.needs(operation)
         mine = self.placed(arguments, layout=lambda name, tensor: tensor)
         before = self.placed(arguments)
         with pytest.raises(error) as caught:

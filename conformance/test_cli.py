@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from arbitor import __version__, doctor
+from arbitor.blame import CLAUSES
 from arbitor.cli import main
 from arbitor.kernels import registry
 from arbitor.provenance import package_version, source
@@ -163,7 +164,9 @@ def test_outcomes_are_counted_once() -> None:
 
     def report(when: str, outcome: str, **more: Any) -> Any:
         kinds = {kind: kind == outcome for kind in ("passed", "failed", "skipped")}
-        return SimpleNamespace(when=when, nodeid=f"test_{when}", longrepr=None, **kinds, **more)
+        properties = [("domain", "bytes size 256"), (CLAUSES, ["ARB-PACK-001"])]
+        named = {"when": when, "nodeid": f"test_{when}", "user_properties": properties}
+        return SimpleNamespace(longrepr=None, **named, **kinds, **more)
 
     collected = Collected()
     for when in ("setup", "call", "teardown"):
@@ -180,4 +183,5 @@ def test_outcomes_are_counted_once() -> None:
         "counts": {"passed": 1, "failed": 1, "error": 2, "skipped": 2, "xfailed": 1},
         "not_run": {"issue 1": 1, "no GPU": 2},
         "failed": ["test_call", "test_collect", "test_teardown"],
+        "clauses": {"ARB-PACK-001": {"failed": 2, "ran": 3}},
     }

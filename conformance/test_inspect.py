@@ -195,7 +195,7 @@ def test_files_that_are_refused(model: ARBModel, tmp_path: Path, capsys: pytest.
     path.write_bytes(whole.replace(b'"step":"12345"', b'"step":"12346"'))
     refuses([str(path)], f"{path}: altered: the metadata", capsys)
     path.write_bytes(whole.replace(b'"format_version":"1"', b'"format_version":"0"'))
-    refuses([str(path)], f"{path}: format_version is 0, expected 1", capsys)
+    refuses([str(path)], f"{path}: format_version is '0', expected '1'", capsys)
     path.write_bytes(b"# not a checkpoint\n")
     refuses([str(path)], f"{path}: not a safetensors file", capsys)
     refuses([str(tmp_path / "gone")], "gone: there is no such file", capsys)

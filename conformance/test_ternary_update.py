@@ -61,7 +61,7 @@ def test_a_trit_at_its_rail_fires_and_stays(target: Target) -> None:
     assert found["counts"] == [4, 4, 2, 0, 0]
 
 
-@pytest.mark.clause("ARB-FIRE-001")
+@pytest.mark.clause("ARB-FIRE-001", "ARB-FIRE-002")  # with the largest threshold it fires there
 def test_accumulators_at_127_do_not_wrap(target: Target) -> None:
     """127 + 16 is 127 after the clamp, and not -113."""
     gain = {"rule": "scaled", "gain": 2**24, "vote_max": 127, "accum_threshold": 127}

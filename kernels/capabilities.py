@@ -28,7 +28,7 @@ from .operations import OPERATIONS
 VERSION = 1
 FORMATS = ("codes", "dense")
 DEVICES = ("cpu", "cuda")
-LARGEST_TILE = 1024
+LARGEST_TILE = 512
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ ProgramFailed with the end of its stderr, and the next call starts it anew.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import errno
 import os
 import selectors
 import shlex
@@ -29,6 +31,7 @@ from .operations import OPERATIONS, Operation
 PREFIX = "cmd:"
 TIMEOUT_VARIABLE = "ARB_PROGRAM_TIMEOUT"
 TIMEOUT = 60.0  # seconds for one answer
+GRACE = 2.0  # seconds for a program to end after its stdin has
 LONGEST = 1 << 30  # bytes of one answer
 TAIL = 400  # characters of stderr that a message repeats
 
@@ -38,7 +41,7 @@ class ProgramFailed(RuntimeError):
 
 
 def timeout() -> float:
-    """Seconds that a program has for one answer; raises ValueError for a setting that is no number above 0."""
+    """Seconds that a program has for one answer; raises ValueError for a setting that is none."""
     text = os.environ.get(TIMEOUT_VARIABLE) or str(TIMEOUT)
     try:
         seconds = float(text)
@@ -85,7 +88,7 @@ class Program:
         self._stderr: IO[bytes] | None = None
         self._rest = b""
         self._number = 0
-        atexit.register(self.stop)
+        atexit.register(self.close)
 
     def ask(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The program's answer to one request; raises ProgramFailed, and then there is no program."""
@@ -107,7 +110,7 @@ class Program:
                 bufsize=0,
             )
         except OSError as error:
-            hint = "; a script begins with #!" if isinstance(error, OSError) and error.errno == 8 else ""
+            hint = "; a script begins with #!" if error.errno == errno.ENOEXEC else ""
             raise ProgramFailed(f"it cannot be started: {error.strerror}{hint}") from None
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
@@ -121,8 +124,16 @@ class Program:
                 f"its hello has protocol {self.hello.get('protocol')!r}, expected {protocol.VERSION}"
             )
 
+    def close(self) -> None:
+        """Let it end by itself, as what checks for leaks wants to; end it if it does not."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=GRACE)
+        self.stop()
+
     def stop(self) -> None:
-        """End it, and all that it started, without waiting for it."""
+        """End it, and all that it started, now."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -145,9 +156,7 @@ class Program:
             tail = self._tail()
             self.stop()
             raise ProgramFailed(f"in {what} it {error}{tail}") from None
-        except (
-            BaseException
-        ):  # interrupted between a request and its answer: the next would get the wrong one
+        except BaseException:  # interrupted: the answer still to come would be taken for the next one
             self.stop()
             raise
 
@@ -168,8 +177,8 @@ class Program:
             selector.register(process.stdout, selectors.EVENT_READ)
             selector.register(process.stdin, selectors.EVENT_WRITE)
             while not pieces or b"\n" not in pieces[-1]:
-                ready = selector.select(limit - time.monotonic())
-                if not ready and time.monotonic() >= limit:
+                ready = selector.select(max(0.0, limit - time.monotonic()))
+                if time.monotonic() >= limit:  # also of one that writes on and on
                     raise _Lost(f"gave no answer within {seconds:g} s ({TIMEOUT_VARIABLE} sets the limit)")
                 for key, _ in ready:
                     if key.fileobj is process.stdin:
@@ -233,27 +242,22 @@ def module_of(name: str) -> ModuleType:
     program = Program(words_of(name.removeprefix(PREFIX)))
     program.start()
     module = ModuleType(name, doc=f"The program {name}")
-    found: dict[str, Any] = {"ARRAYS": "numpy", "PROGRAM": program}
-    if "capabilities" in program.hello:
-        found["CAPABILITIES"] = program.hello["capabilities"]
-    for operation in OPERATIONS.values():
-        found[operation.name] = _function(program, operation)
-    ways = capabilities.declared_by(_with(module, found))
-    declared = ways.configurations if ways is not None else {}
-    found["configurations"] = lambda device: {
+    functions = {operation.name: _function(program, operation) for operation in OPERATIONS.values()}
+    vars(module).update({"ARRAYS": "numpy", "PROGRAM": program, **functions})
+    vars(module)["configuration"] = lambda operation, way: _function(program, OPERATIONS[operation], way)
+    if "capabilities" not in program.hello:
+        return module
+    declared = capabilities.parse(program.hello["capabilities"], f"capabilities of {name}")
+    ways = {
         operation: {way: _function(program, OPERATIONS[operation], way) for way in names}
-        for operation, names in declared.items()
+        for operation, names in declared.configurations.items()
     }
-    return _with(module, found)
-
-
-def _with(module: ModuleType, found: Mapping[str, Any]) -> ModuleType:
-    vars(module).update(found)
+    vars(module).update(CAPABILITIES=program.hello["capabilities"], configurations=lambda device: ways)
     return module
 
 
 def _function(program: Program, operation: Operation, configuration: str = "") -> Callable[..., Any]:
-    """One operation of the program, on NumPy arrays; what it writes in place is written after all was checked."""
+    """One operation of the program, on NumPy arrays; nothing is written in place before all was checked."""
 
     def call(*arguments: Any) -> Any:
         values = dict(zip(operation.arguments, arguments, strict=True))

@@ -6,9 +6,10 @@ without this package importing it, and so does a stranger's: `select("their.modu
 
 A module provides the functions of `operations.OPERATIONS` and five optional names: `ARRAYS`, what its
 arrays are ("torch" by default, "numpy", or "lists" of integers with float32 as bit patterns); `CAPABILITIES`,
-what it declares that it can do (capabilities.py); `why_not()`, a reason why it cannot run on this machine, or None; `why_not_auto(device)`, a reason why nobody who does
-not ask for it should get it on a "cpu" or a "cuda" device, or None; and `configurations(device)`, all ways in
-which its host code may run an operation there, as {operation: {name of the way: function}}.
+what it declares that it can do (capabilities.py); `why_not()`, a reason why it cannot run on this machine, or
+None; `why_not_auto(device)`, a reason why nobody who does not ask for it should get it on a "cpu" or a "cuda"
+device, or None; and `configurations(device)`, all ways in which its host code may run an operation there, as
+{operation: {name of the way: function}}.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Backend:
 
     Arguments may be given by position or by name; tensors are torch tensors whatever the module works on.
     Operations without an array argument take `device`. With `capabilities` a module may lack operations: a
-    call of one raises NotImplementedError. Without, everything is claimed, and what is missing is refused here.
+    call of one raises NotImplementedError. Without, everything is claimed, and what is missing is refused.
     """
 
     def __init__(self, name: str, module: ModuleType, capabilities: Capabilities | None = None) -> None:
@@ -160,9 +161,10 @@ def declare(name: str, capabilities: Capabilities) -> None:
 
 
 def select(name: str) -> Backend:
-    """The backend of that name, module path, file or program. It works or raises (ARB-RUN-011); it never falls back.
+    """The backend of that name, module path, file or program: it works or raises (ARB-RUN-011).
 
-    Raises ValueError for an unknown name or a declaration that is not valid, and BackendUnavailable with the reason if it cannot run here.
+    It never falls back. Raises ValueError for an unknown name or a declaration that is not valid, and
+    BackendUnavailable with the reason if it cannot run here.
     """
     if name == "auto":
         return choose("auto").backend

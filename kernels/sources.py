@@ -65,9 +65,7 @@ def load(name: str, own: dict[str, str]) -> ModuleType:
 def _entry_point(name: str, points: list[EntryPoint]) -> ModuleType:
     if len(points) > 1:
         values = ", ".join(point.value for point in points)
-        raise BackendUnavailable(
-            f"several packages offer {name!r} ({values}); ask for one by its module path"
-        )
+        raise BackendUnavailable(f"several packages offer that name ({values}); ask by module path")
     found = points[0].load()
     if not isinstance(found, ModuleType):
         raise BackendUnavailable(f"its entry point {points[0].value!r} is no module, expected package.module")

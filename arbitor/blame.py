@@ -1,0 +1,67 @@
+"""Which clauses failed tests point at, the likeliest cause first.
+
+Every test function has one vote, shared among the clauses that it names: a test of one clause says more about
+it than a test of twelve, and a thousand cases of one function say no more than one. A clause whose tests pass
+elsewhere is an unlikely cause: with F the votes of failed tests and P those of passed ones the order is by
+F^2 / (F + P). (That is Ochiai's measure of fault localisation, squared.)
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+CLAUSES = "clauses"  # name of the property that a test's report carries
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One case that ran: its pytest id, the clauses that it checks, and whether it failed."""
+
+    test: str
+    clauses: Sequence[str]
+    failed: bool
+
+
+@dataclass
+class Tally:
+    """Of one clause: cases that failed and that ran, and the votes of both kinds."""
+
+    failed: int = 0
+    ran: int = 0
+    against: Fraction = Fraction()
+    votes: Fraction = Fraction()
+
+    @property
+    def suspicion(self) -> Fraction:
+        """F^2 / (F + P)."""
+        return self.against**2 / self.votes if self.votes else Fraction()
+
+
+def clauses_of(report: Any) -> list[str]:
+    """The clauses that the test of a pytest report checks."""
+    for name, value in getattr(report, "user_properties", ()):
+        if name == CLAUSES:
+            return [str(clause) for clause in value]
+    return []
+
+
+def blamed(cases: Iterable[Ran]) -> dict[str, dict[str, int]]:
+    """Cases that failed and that ran by clause, of every clause of a failed case, the likeliest first."""
+    functions: defaultdict[str, list[Ran]] = defaultdict(list)
+    for case in cases:
+        functions[case.test.partition("[")[0]].append(case)
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
+    for group in functions.values():
+        for case in group:
+            share = Fraction(1, len(group) * max(1, len(set(case.clauses))))
+            for clause in set(case.clauses):
+                tally = tallies[clause]
+                tally.ran, tally.votes = tally.ran + 1, tally.votes + share
+                if case.failed:
+                    tally.failed, tally.against = tally.failed + 1, tally.against + share
+    order = sorted((c for c in tallies if tallies[c].failed), key=lambda c: (-tallies[c].suspicion, c))
+    return {clause: {"failed": tallies[clause].failed, "ran": tallies[clause].ran} for clause in order}
