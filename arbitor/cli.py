@@ -34,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .inspect_file import inspect_file
 
         return inspect_file(options.file, options.picture)
+    if options.command == "vectors":
+        from .vector_check import check
+
+        return check(options.backend, options.device, options.vectors)
     from .verify import verify
 
     return verify(options.backend, options.device, options.report, passed_on, options.capabilities)
@@ -102,10 +106,20 @@ def _parser() -> argparse.ArgumentParser:
         help="default: reports/bench.json",
     )
     _add_sample(commands)
+    _add_vectors(commands)
     inspect = commands.add_parser("inspect", help="what is in a checkpoint: state, trits, exponents, votes")
     inspect.add_argument("file", type=Path, metavar="FILE", help="a checkpoint of ours")
     inspect.add_argument("--picture", type=Path, metavar="FILE.png", help="draw it too; default: no picture")
     return parser
+
+
+def _add_vectors(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    vectors = commands.add_parser("vectors", help="judge a backend on the test vectors (docs/vectors.md)")
+    actions = vectors.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="make every call of the vectors on a backend, and compare")
+    check.add_argument("--backend", required=True, metavar="NAME", help="as of verify")
+    check.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
+    check.add_argument("--vectors", type=Path, metavar="FOLDER", help="default: those that ship")
 
 
 def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
