@@ -28,6 +28,7 @@ from arbitor.kernels import registry
 from .bench_cases import Call, Case, cases
 from .checkpoint import write_whole
 from .provenance import machine, source
+from .refusal import refuse
 
 FLUSH_BYTES = 256 << 20  # several times any L2 cache
 console = Console()
@@ -200,10 +201,15 @@ def picture(rows: Sequence[Row], path: Path, title: str) -> None:
 
 
 def bench(backends: Sequence[str], device: str, size: str, rounds: int, only: str, out: Path) -> int:
-    """Run the cases whose name contains `only`; gives 1 if a backend was not exact, else 0.
+    """Run the cases whose name contains `only`; gives 1 if a backend was not exact, 2 if one declares gaps.
 
     Writes `out` (JSON) and a picture beside it.
     """
+    for name in backends:
+        declared = registry.select(name).capabilities
+        if declared is not None and declared.gaps:
+            lacking = ", ".join(sorted(declared.gaps))
+            return refuse(f"bench times whole backends, and {name!r} declares that it lacks {lacking}")
     made = list(cases(size, device))
     rows: list[Row] = []
     for make in track(made, description="bench", console=Console(stderr=True), transient=True):

@@ -27,6 +27,12 @@ from .refusal import refuse
 
 BYTES = 256  # the tokens from here on are specials, which are no text
 START = b"\n"  # stands in for an empty prompt: attention needs something to look at
+# the first module of each modality (ARB-MODEL-004): what it reads, and the flag that makes it
+MODALITIES = {
+    "patches_in": "images (enable_vision)",
+    "frames_in": "audio (enable_audio)",
+    "noised_in": "diffusion (enable_diffusion)",
+}
 PROMPT_CHUNK = 256  # bytes a forward of the prompt, so that scores take this times its length, not its square
 INTERRUPTED, BROKEN_PIPE = 130, 141  # what shells report for SIGINT and SIGPIPE
 
@@ -84,14 +90,20 @@ def _number(options: Mapping[str, Any], name: str) -> int:
 def load_model(path: Path, backend: str | None = None, device: str = "auto") -> ARBModel:
     """The model of a checkpoint on `device`; "auto" is CUDA where there is one and the backend can use it.
 
-    Raises `CheckpointError` for a file that is not whole, not ours or not of a ternary model, `ValueError` or
-    `BackendUnavailable` for a backend or a device that does not work here.
+    Raises `CheckpointError` for a file that is not whole, not ours or not of a ternary model of text alone,
+    `ValueError` or `BackendUnavailable` for a backend or a device that does not work here.
     """
     checkpoint = load_checkpoint(path)
     try:
         config = model_config(checkpoint.config)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    modules = {name.partition(".")[0] for name in checkpoint.tensors}
+    others = [text for module, text in MODALITIES.items() if module in modules]
+    if others:
+        raise CheckpointError(
+            f"{path}: a checkpoint of a model with {' and '.join(others)}, and sample writes text only"
+        )
     place = registry.device_for(device, backend)
     model = ARBModel(config, backend=backend)
     try:

@@ -166,7 +166,9 @@ def _write_blame(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     found = blamed(cases)
     if found:
-        terminalreporter.write_line("clauses of the failed tests, the likeliest cause first:")
+        terminalreporter.write_line(
+            "clauses of the failed tests, an estimate, the likeliest cause first (the failed tests say more):"
+        )
     for clause, numbers in list(found.items())[:LISTED]:
         terminalreporter.write_line(f"  {clause}: {numbers['failed']} of {numbers['ran']} cases failed")
     if len(found) > LISTED:

@@ -86,3 +86,16 @@ def test_rounds_are_interleaved() -> None:
 def test_same_bits(other: torch.Tensor, same: bool) -> None:
     assert same_bits([torch.tensor([1.0, float("nan")])], [other]) is same
     assert not same_bits([other], [other, other])
+
+
+def test_a_backend_with_gaps_is_not_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence names them, and nothing is written."""
+    part = tmp_path / "part.py"
+    part.write_text(
+        "from arbitor.kernels.eager import pack\n"
+        "CAPABILITIES = {'version': 1, 'operations': ['pack'], 'formats': ['codes'], 'devices': ['cpu']}\n"
+    )
+    assert main(["bench", "--backend", str(part), "--out", str(tmp_path / "bench.json")]) == 2
+    said = capsys.readouterr().err
+    assert "declares that it lacks embedding_forward, " in said
+    assert not (tmp_path / "bench.json").exists()

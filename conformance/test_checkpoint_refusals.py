@@ -171,10 +171,10 @@ def test_options_that_older_checkpoints_lack() -> None:
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ({"dtype": None}, "options.dtype is not there, expected 'float32'"),
-        ({"vote_max": None}, "options.vote_max is not there, expected 16"),
-        ({"momentum": 0.5}, "options.momentum is 0.5, expected none"),
-        ({"gain": 2.25}, "options.gain is 2.25, expected "),
+        ({"dtype": None}, "options.dtype is not in the run, 'float32' was asked for"),
+        ({"vote_max": None}, "options.vote_max is not in the run, 16 was asked for"),
+        ({"momentum": 0.5}, "options.momentum is 0.5 in the run, none was asked for"),
+        ({"gain": 2.25}, "options.gain is 2.25 in the run, "),
         ("pending", "pending is None, expected losses and counts"),
     ],
 )

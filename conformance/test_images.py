@@ -134,6 +134,33 @@ def test_too_few_and_too_many_classes(
     assert f"found {found} sub-folders, expected 2 to 31" in error[0]
 
 
+def why_refused(folder: Path) -> str:
+    """What follows the number of classes in the refusal of a folder."""
+    with pytest.raises(ValueError, match="sub-folders with images, one a class") as refused:
+        data.load_images(folder)
+    return str(refused.value).partition(", one a class")[2]
+
+
+def test_images_without_sub_folders(tmp_path: Path) -> None:
+    """They are counted and it is said where they belong; other files are named, nothing is called empty."""
+    cat = folder_of(tmp_path / "source", 1, 2) / "class00"
+    own = f"each class needs a sub-folder of its own ({(cat / 'cat' / '0.png').as_posix()})"
+    assert why_refused(cat) == f"; 2 images lie directly in the folder: {own}"
+    (cat / "1.png").write_text("no image")
+    (cat / ".hidden").touch()
+    said = f"; 1 image lies directly in the folder: {own}; skipped: 1.png (not an image that Pillow knows)"
+    assert why_refused(cat) == said
+    (cat / "0.png").unlink()
+    assert why_refused(cat) == "; skipped: 1.png (not an image that Pillow knows)"
+
+
+def test_what_is_empty_and_what_is_not(tmp_path: Path) -> None:
+    assert why_refused(tmp_path) == "; the folder is empty"
+    assert why_refused(folder_of(tmp_path, 1)) == ""
+    (tmp_path / "class00" / "notes.txt").write_text("no image")
+    assert why_refused(tmp_path) == "; skipped: class00/notes.txt (not an image that Pillow knows)"
+
+
 def test_a_source_that_is_no_folder(tmp_path: Path) -> None:
     for source in ("", tmp_path / "nothing"):
         with pytest.raises(ValueError, match="expected a folder with one sub-folder a class"):

@@ -38,9 +38,9 @@ def test_refuses_what_is_no_trit(target: Target, value: int, row: int, column: i
 def test_formats_convert_without_loss(target: Target, seed: int) -> None:
     trits = example("pack", seed)["trits"]
     columns = trits.shape[1]
-    codes = target.check("pack", {"trits": trits})["codes"]
-    unpacked = target.check("unpack", {"codes": codes, "columns": columns})["trits"]
+    codes = target.aid("pack", {"trits": trits})["codes"]
+    unpacked = target.aid("unpack", {"codes": codes, "columns": columns})["trits"]
     dense = target.check("pack_dense", {"trits": unpacked})["dense"]
-    again = target.check("unpack_dense", {"dense": dense, "columns": columns})["trits"]
+    again = target.aid("unpack_dense", {"dense": dense, "columns": columns})["trits"]
     assert again.tolist() == trits.tolist()
-    assert target.check("pack", {"trits": again})["codes"].tolist() == codes.tolist()
+    assert target.aid("pack", {"trits": again})["codes"].tolist() == codes.tolist()

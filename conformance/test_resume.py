@@ -145,11 +145,40 @@ def test_resuming_a_run_that_is_over_changes_nothing(runs: Runs) -> None:
 
 
 @pytest.mark.clause("ARB-TRAIN-002")
-def test_a_new_run_of_the_same_name_starts_anew(runs: Runs) -> None:
+def test_a_new_run_of_the_same_name_starts_anew(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    """And loses nothing: each earlier one is aside, whole, and one line says where."""
     runs("whole")
     runs("again", "--seed", "1")
+    first = runs.contents("again")
+    capsys.readouterr()
+    assert runs("again", stop_at=5) == entry.INTERRUPTED
+    moved = (
+        f"{runs.folder / 'again'} held an earlier run of {STEPS} steps: it is {runs.folder / 'again.1'} now"
+    )
+    assert moved in capsys.readouterr().err.splitlines()
+    second = runs.contents("again")
+    assert runs("again", "--no-save") == 0
+    assert runs("again", "--resume") == 0
+    resumed = runs.contents("again")
+    assert resumed != second
+    assert not runs.path("again.2").exists()
     assert runs("again") == 0
     assert runs.end("again") == runs.end("whole")
+    assert runs.contents("again.1") == first
+    assert runs.contents("again.2") == resumed
+    assert sorted(path.name for path in runs.folder.glob("again*")) == ["again", "again.1", "again.2"]
+
+
+@pytest.mark.clause("ARB-TRAIN-002")
+def test_resuming_before_the_first_step_moves_nothing(runs: Runs) -> None:
+    assert runs("whole") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Trainer, "_any", lambda *_: True)
+        assert runs("run") == entry.INTERRUPTED
+    assert load_checkpoint(runs.path("run")).step == 0
+    assert runs("run", "--resume") == 0
+    assert runs.end("run") == runs.end("whole")
+    assert not runs.path("run.1", "config.json").exists()
 
 
 OTHER = {
@@ -179,6 +208,19 @@ def test_other_settings_are_refused(runs: Runs, setting: str, capsys: pytest.Cap
     assert "was started with other settings" in error
     assert setting in error
     assert runs.contents("run") == before
+
+
+@pytest.mark.clause("ARB-TRAIN-002")
+def test_a_run_cannot_be_made_longer(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not one that is over either; why is said of steps only."""
+    runs("run")
+    capsys.readouterr()
+    assert runs("run", "--resume", "--steps", "60", "--seed", "1") == 2
+    error = capsys.readouterr().err
+    assert "options.seed is 0 in the run, 1 was asked for; options.steps is 12 in the run, 60 was" in error
+    assert "(a run cannot be made longer or shorter: its schedule depends on its steps)" in error
+    assert runs("run", "--resume", "--seed", "1") == 2
+    assert "longer" not in capsys.readouterr().err
 
 
 @pytest.mark.clause("ARB-TRAIN-002")

@@ -129,6 +129,36 @@ def test_damage_before_the_end(run: RunFolder, line: str) -> None:
         read_metrics(run.metrics_path)
 
 
+def test_an_earlier_run_is_set_aside(run: RunFolder) -> None:
+    """Whatever it left and whatever else there is; a folder that holds no run stays."""
+    assert run.set_aside() is None
+    (run.path / "notes.txt").write_text("mine")
+    assert run.set_aside() is None
+    run.path.with_name("first.1").symlink_to("nowhere")  # taken, though there is nothing behind it
+    for number, (file, text) in enumerate(
+        [("metrics.jsonl", "{\n{\n"), ("config.json", ""), ("loss.png", ""), ("checkpoint.safetensors", "")],
+        2,
+    ):
+        (run.path / file).write_text(text)
+        aside = run.path.with_name(f"first.{number}")
+        assert run.set_aside() == f"{run.path} held an earlier run: it is {aside} now"
+        assert (aside / file).read_text() == text
+        assert list(run.path.iterdir()) == []
+    assert (run.path.with_name("first.2") / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_that_cannot_be_set_aside(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.append({"step": 3})
+
+    def fails(*_: object) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(ValueError, match=r"cannot be moved to .*first\.1: Device or resource busy"):
+        run.set_aside()
+    assert steps(run) == [3]
+
+
 def test_config_mismatch() -> None:
     """Values that JSON writes alike are alike; what one side lacks differs."""
     old: dict[str, Any] = {
@@ -146,13 +176,13 @@ def test_config_mismatch() -> None:
         "added": 0,
     }
     assert config_mismatch(old, new) == [
-        "added is not there, expected 0",
-        "gone is None, expected none",
-        "model.depth is 2, expected 3",
-        "seed is 1, expected True",
+        "added is not in the run, 0 was asked for",
+        "gone is None in the run, none was asked for",
+        "model.depth is 2 in the run, 3 was asked for",
+        "seed is 1 in the run, True was asked for",
     ]
     assert config_mismatch(old, old) == []
-    assert config_mismatch({"model": {}}, {"model": 3}) == ["model is {}, expected 3"]
+    assert config_mismatch({"model": {}}, {"model": 3}) == ["model is {} in the run, 3 was asked for"]
 
 
 def test_plot(run: RunFolder) -> None:

@@ -17,10 +17,10 @@ from arbitor.checkpoint import load_checkpoint, save_checkpoint
 from arbitor.cli import main
 from arbitor.conformance.commands import refused
 from arbitor.conformance.models import hash_of
-from arbitor.conformance.sampled import greedy, model, run, saved
+from arbitor.conformance.sampled import OPTIONS, greedy, model, run, saved
 from arbitor.conformance.target import Target
 from arbitor.conformance.trainers import FOLDER, Runs
-from arbitor.main import ARBConfig
+from arbitor.main import ARBConfig, ARBModel
 from arbitor.sample import decoded, load_model, model_config
 from arbitor.verify import find_suite
 
@@ -121,6 +121,20 @@ def test_configurations_that_are_refused(
 def test_checkpoints_of_others(target: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_checkpoint(tmp_path / "c", model(target).state_dict(), {"mine": 1}, 0)
     refused(run(target, tmp_path / "c"), "c: its config has no options", capsys)
+
+
+@pytest.mark.parametrize("flags", [*((flag,) for flag in ARBModel.FLAGS), ARBModel.FLAGS])
+def test_other_modalities(
+    target: Target, flags: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said which they are; their tensors are no list of names."""
+    names = {"enable_vision": "images", "enable_audio": "audio", "enable_diffusion": "diffusion"}
+    given: dict[str, Any] = dict.fromkeys(flags, True)
+    state = ARBModel(model_config({"options": OPTIONS}), backend=target.backend.name, **given).state_dict()
+    save_checkpoint(tmp_path / "c", state, {"options": OPTIONS}, 4)
+    found = " and ".join(f"{names[flag]} ({flag})" for flag in flags)
+    message = f"c: a checkpoint of a model with {found}, and sample writes text only"
+    refused(run(target, tmp_path / "c"), message, capsys)
 
 
 def test_configurations_are_those_of_the_trainers() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,6 +79,38 @@ def test_smoke_passes(canned: Canned, capsys: pytest.CaptureFixture[str]) -> Non
     shown = capsys.readouterr().out
     assert "auto: canned" in shown
     assert "FAILED" not in shown
+    assert shown.splitlines()[-1] == "everything is right: 6 of 6 runs passed"
+
+
+def test_smoke_says_what_runs(
+    canned: Canned, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it starts, and before it ends; on a terminal a spinner does."""
+    canned.smoke.main([])
+    assert [line for line in capsys.readouterr().out.splitlines() if "/" in line.split(" ")[0]] == [
+        "1/6 pretrain on reference", "2/6 pretrain on torch", "3/6 text on reference", "4/6 text on torch",
+        "5/6 learning on auto", "6/6 frozen on auto",
+    ]  # fmt: skip
+    out, honest = io.TextIOWrapper(io.BytesIO()), canned.smoke.launch
+    seen: list[bytes] = []
+
+    def launch(*arguments: Any, **environment: Any) -> Any:
+        seen.append(out.buffer.getvalue())
+        return honest(*arguments, **environment)
+
+    monkeypatch.setattr(canned.smoke, "launch", launch)
+    monkeypatch.setattr(sys, "stdout", out)
+    canned.smoke.main(EVERY)
+    assert [text.decode().splitlines()[-1].split()[0] for text in seen] == [f"{n}/8" for n in range(1, 9)]
+    monkeypatch.undo()
+
+
+def test_smoke_on_a_terminal_has_no_such_lines(
+    canned: Canned, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    canned.smoke.main([])
+    assert "1/6" not in capsys.readouterr().out
 
 
 @pytest.mark.clause("ARB-TRAIN-001", "ARB-TRAIN-003")
@@ -107,6 +142,7 @@ def test_smoke_fails(
     table, _, sentences = capsys.readouterr().out.partition(" s in all")
     assert "FAILED" in table
     assert sentence in " ".join(sentences.split())
+    assert re.fullmatch(r"something is wrong: [45] of 6 runs passed", sentences.splitlines()[-1])
 
 
 def test_smoke_survives_a_run_that_does_not(canned: Canned, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,9 +163,8 @@ def test_smoke_on_every_backend(canned: Canned, capsys: pytest.CaptureFixture[st
     assert canned.interpreted.pop("triton") == {"TRITON_INTERPRET": "1"}
     assert not any(canned.interpreted.values())
     for run in ("pretrain-small", "text-small"):
-        assert [line.split()[:2] for line in shown.splitlines() if run in line] == [
-            [run, backend] for backend in canned.smoke.EVERY
-        ]
+        rows = [line.split()[:2] for line in shown.splitlines() if line.split()[:1] == [run]]
+        assert rows == [[run, backend] for backend in canned.smoke.EVERY]
     assert "learning" not in shown
 
 

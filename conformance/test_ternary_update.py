@@ -30,14 +30,14 @@ def updated(
     arguments |= {"e": int8(zero if e is None else e), "e_accum": int8(zero if e_accum is None else e_accum)}
     found = target.check("ternary_update", arguments | settings)
     codes = {"codes": found["codes"], "columns": gradient.shape[1]}
-    found["trits"] = target.check("unpack", codes)["trits"]  # refuses padding other than 1
+    found["trits"] = target.aid("unpack", codes)["trits"]  # refuses padding other than 1
     return {name: array.tolist() for name, array in found.items()}
 
 
 def r16(target: Target, n: int, purpose: int) -> int:
     """Of HOW's seed, tensor and step."""
     words = {"first": n, "count": 1, "seed": 0, "step": 0, "stream": purpose}
-    return int(target.check("philox", words)["words"][0]) >> 16
+    return int(target.aid("philox", words)["words"][0]) >> 16
 
 
 @pytest.mark.clause("ARB-FIRE-001", "ARB-FIRE-002", "ARB-VOTE-002")
@@ -52,6 +52,16 @@ def test_fires_at_the_threshold_and_not_before(target: Target, threshold: int) -
         assert found["trits"] == [[1, 0, -1, 0]]
         assert found["t_accum"] == [[0, threshold - 1, 0, 1 - threshold]]
     assert found["counts"] == [4, 2, 2, 0, 0]
+
+
+@pytest.mark.clause("ARB-VOTE-001")
+@pytest.mark.parametrize("mean", [1, 2, 3, 4, 7, 8, 9, 2**15 - 1, 2**15, 2**15 + 1, 2**20])
+def test_the_length_of_a_mean(target: Target, mean: int) -> None:
+    """v is the bit length of the mean: a gradient of just the mean, doubled, gives one or two votes."""
+    found = updated(target, [[mean] * 4], [[0] * 4], [[0] * 4], rule="scaled", gain=1 << 17)
+    v = mean.bit_length()
+    votes = [((mean << 17) + (r16(target, n, 3) << v)) >> (16 + v) for n in range(4)]
+    assert found["t_accum"] == [[-vote for vote in votes]]
 
 
 @pytest.mark.clause("ARB-FIRE-002")

@@ -153,11 +153,32 @@ def _folder(folder: Path, side: int, channels: int) -> ImageSet:
     if not 2 <= len(names) <= MOST_CLASSES:
         raise ValueError(
             f"images {str(folder)!r}: found {len(found)} images in {len(names)} sub-folders, expected 2 to "
-            f"{MOST_CLASSES} sub-folders with images, one a class; skipped: {some_of(skipped)}"
+            f"{MOST_CLASSES} sub-folders with images, one a class{_besides(folder, skipped, side, channels)}"
         )
     images = np.stack(found)
     name = folder.resolve().name or str(folder)
     return _split(name, tuple(names), images, np.array(labels, dtype=np.int64), tuple(skipped))
+
+
+def _besides(folder: Path, skipped: list[str], side: int, channels: int) -> str:
+    """The rest of the sentence about a folder of no use: what lies directly in it, and what was skipped."""
+    loose: list[str] = []
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
+        read = _read(path, side, channels)
+        if isinstance(read, str):
+            skipped = [*skipped, f"{path.name} ({read})"]
+        else:
+            loose.append(path.name)
+    parts = []
+    if loose:
+        lie = "1 image lies" if len(loose) == 1 else f"{len(loose)} images lie"
+        own = (folder / "cat" / loose[0]).as_posix()
+        parts.append(f"; {lie} directly in the folder: each class needs a sub-folder of its own ({own})")
+    if skipped:
+        parts.append(f"; skipped: {some_of(skipped)}")
+    if next(folder.iterdir(), None) is None:
+        parts.append("; the folder is empty")
+    return "".join(parts)
 
 
 def _read(path: Path, side: int, channels: int) -> Images | str:

@@ -135,7 +135,10 @@ class Trainer:
             self._config["init"] = checkpoint.config["init"]
         different = config_mismatch(checkpoint.config, self._config)
         if different:
-            raise ValueError(f"{path} was started with other settings: {', '.join(different)}")
+            text = f"{path} was started with other settings: {'; '.join(different)}"
+            if any(line.startswith("options.steps ") for line in different):
+                text += " (a run cannot be made longer or shorter: its schedule depends on its steps)"
+            raise ValueError(text)
         if not isinstance(pending, dict) or pending.get("counts", {}).keys() != set(COUNTS):
             # without them the next logged line would be a mean of too little
             raise ValueError(
@@ -168,12 +171,13 @@ class Trainer:
         )
 
     def _start_folder(self) -> None:
-        if self.folder is None or self.done:
+        self._any(False)  # the ranks meet: all have read what --init names, which may be in that folder
+        if self.folder is None or self.options.resume:
             return
-        if self.folder.metrics_path.exists():
-            console.print(f"{self.folder.path} held an earlier run, which this one replaces", markup=False)
+        moved = self.folder.set_aside()
+        if moved is not None:
+            console.print(moved, markup=False, soft_wrap=True)
         self.folder.write_config(self._config)
-        self.folder.metrics_path.unlink(missing_ok=True)
 
     # -- the loop
 

@@ -3,7 +3,8 @@
 `runs/<name>/` holds config.json (written once, whole), metrics.jsonl (one JSON object a line, flushed as it
 happens, so that a run can be watched and a killed one loses at most its last line) and loss.png. Resuming
 from a checkpoint at step n first drops the lines after n (`RunFolder.truncate`): they are measured again, to
-the same numbers (ARB-TRAIN-002).
+the same numbers (ARB-TRAIN-002). A run that starts anew overwrites nothing: what an earlier one of its name
+left is moved to `runs/<name>.1` first (`RunFolder.set_aside`).
 
 The picture answers what ARB-TRAIN-003 asks of a run: is the loss below the unigram entropy, and did trits
 move at all.
@@ -11,8 +12,10 @@ move at all.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +66,29 @@ class RunFolder:
         if not isinstance(config, dict):
             raise ValueError(f"{self.config_path} holds a {type(config).__name__}, expected a JSON object")
         return config
+
+    def set_aside(self) -> str | None:
+        """Move a folder that holds an earlier run to the first free of NAME.1, NAME.2, ... and start with an
+        empty one; a sentence that says so, or None if it holds none. Raises `ValueError` if it cannot be
+        moved."""
+        files = (self.config_path, self.metrics_path, self.plot_path)
+        if not any(map(os.path.lexists, files)) and not any(self.path.glob("*.safetensors")):
+            return None
+        try:
+            made = [record["step"] for record in read_metrics(self.metrics_path) if "step" in record]
+        except ValueError:  # damaged, and kept as it is
+            made = []
+        names = (self.path.with_name(f"{self.path.name}.{number}") for number in itertools.count(1))
+        aside = next(name for name in names if not os.path.lexists(name))
+        try:
+            self.path.rename(aside)
+            self.path.mkdir()
+        except OSError as error:
+            raise ValueError(
+                f"{self.path} holds an earlier run and cannot be moved to {aside}: {error.strerror}"
+            ) from error
+        steps = f" of {made[-1]} steps" if made else ""
+        return f"{self.path} held an earlier run{steps}: it is {aside} now"
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl; numbers may be NumPy's or torch's, those not finite become null."""
@@ -117,8 +143,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def config_mismatch(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs, in the order of the keys and compared as JSON: each "KEY is OLD, expected NEW"; nested
-    keys as ``outer.inner``.
+    """What differs, in the order of the keys and compared as JSON: each "KEY is OLD in the run, NEW was asked
+    for"; nested keys as ``outer.inner``.
 
     A key that one side lacks differs, whatever its default is: what another version did without it is not
     known here.
@@ -126,13 +152,13 @@ def config_mismatch(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
     found: list[str] = []
     for key in sorted(old.keys() | new.keys()):
         if key not in old:
-            found.append(f"{key} is not there, expected {new[key]!r}")
+            found.append(f"{key} is not in the run, {new[key]!r} was asked for")
         elif key not in new:
-            found.append(f"{key} is {old[key]!r}, expected none")
+            found.append(f"{key} is {old[key]!r} in the run, none was asked for")
         elif isinstance(old[key], Mapping) and isinstance(new[key], Mapping):
             found += [f"{key}.{inner}" for inner in config_mismatch(old[key], new[key])]
         elif json.dumps(old[key], sort_keys=True) != json.dumps(new[key], sort_keys=True):
-            found.append(f"{key} is {old[key]!r}, expected {new[key]!r}")
+            found.append(f"{key} is {old[key]!r} in the run, {new[key]!r} was asked for")
     return found
 
 

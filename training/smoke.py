@@ -9,7 +9,7 @@ torch, both on the CPU, and must agree in every loss and in the state hash (ARB-
 goes on what `auto` takes and must end in its band, below the unigram entropy of its corpus, and far below a
 control with frozen trits (ARB-TRAIN-003). All have one thread: two would save a quarter of the time on a
 calm machine and cost a multiple on a busy one. Exit status 1 if anything is wrong, with one sentence for
-each at the end.
+each at the end, and how many passed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rich.box import SIMPLE_HEAD
@@ -62,11 +62,16 @@ class Line:
         return replace(self, verdict=replace(self.verdict, problems=(*self.verdict.problems, *problems)))
 
 
-def run_line(name: str, run: str, band: Band | None, *extra: str) -> Line:
-    """Start `run` with `extra` flags, wait for it, judge it. Triton, asked for, is its interpreter."""
+def run_line(places: Iterator[str], name: str, run: str, band: Band | None, *extra: str) -> Line:
+    """Start `run` with `extra` flags, wait for it, judge it. Triton, asked for, is its interpreter.
+
+    A terminal shows what runs; elsewhere a line does, with the next of `places`.
+    """
     backend = extra[extra.index("--backend") + 1] if "--backend" in extra else "auto"
     environment = {"TRITON_INTERPRET": "1"} if backend == "triton" else {}
-    started = time.monotonic()
+    started, place = time.monotonic(), next(places)
+    if not sys.stdout.isatty():
+        print(f"{place} {name} on {backend}", flush=True)
     with console.status(f"{name} on {backend}"):
         try:
             report = launch(RUNS[run], *extra, "--threads", "1", environment=environment)
@@ -76,9 +81,11 @@ def run_line(name: str, run: str, band: Band | None, *extra: str) -> Line:
     return Line(name, report["backend"], report, judge(run, report, band), time.monotonic() - started)
 
 
-def short_lines(name: str, band: Band, backends: Sequence[str] = SHORT) -> list[Line]:
+def short_lines(places: Iterator[str], name: str, band: Band, backends: Sequence[str] = SHORT) -> list[Line]:
     """A short run on those backends; each line after the first has its differences from that."""
-    lines = [run_line(name, name, band, "--backend", backend, "--device", "cpu") for backend in backends]
+    lines = [
+        run_line(places, name, name, band, "--backend", backend, "--device", "cpu") for backend in backends
+    ]
     first = lines[0].report
     for place, line in enumerate(lines[1:], 1):
         if first is not None and line.report is not None:
@@ -86,10 +93,10 @@ def short_lines(name: str, band: Band, backends: Sequence[str] = SHORT) -> list[
     return lines
 
 
-def learning_lines(band: Band) -> list[Line]:
+def learning_lines(places: Iterator[str], band: Band) -> list[Line]:
     """The learning run and its control; the learning run says if it is not far below."""
-    learning = run_line("learning", "learning", band)
-    frozen = run_line("frozen", "learning", None, *CONTROL)
+    learning = run_line(places, "learning", "learning", band)
+    frozen = run_line(places, "frozen", "learning", None, *CONTROL)
     if math.isfinite(learning.verdict.value) and math.isfinite(frozen.verdict.value):
         learning = learning.also(against_control(learning.verdict.value, frozen.verdict.value))
     return [learning, frozen]
@@ -139,13 +146,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    total = len(SMALL) * len(EVERY) if every else 2 * len(SHORT) + 2
+    places = (f"{number}/{total}" for number in range(1, total + 1))
     if every:
-        lines = [line for name in SMALL for line in short_lines(name, bands[name], EVERY)]
+        lines = [line for name in SMALL for line in short_lines(places, name, bands[name], EVERY)]
     else:
         lines = [
-            *short_lines("pretrain", bands["pretrain"]),
-            *short_lines("text", bands["text"]),
-            *learning_lines(bands["learning"]),
+            *short_lines(places, "pretrain", bands["pretrain"]),
+            *short_lines(places, "text", bands["text"]),
+            *learning_lines(places, bands["learning"]),
         ]
     console.print(table_of(lines))
     for note in notes(lines):
@@ -154,6 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problems = [f"{line.name} on {line.backend}: {text}." for line in lines for text in line.verdict.problems]
     for problem in problems:
         console.print(Text(problem, "red"))
+    passed = sum(line.verdict.passed for line in lines)
+    console.print(
+        f"{'something is wrong' if problems else 'everything is right'}: {passed} of {total} runs passed"
+    )
     return 1 if problems else 0
 
 

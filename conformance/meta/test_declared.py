@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -156,3 +157,33 @@ def test_sizes_around_tiles() -> None:
     assert {o for o, _, _ in found} == {63, 64, 65, 129}
     assert {i for _, i, _ in found} == {5, 6}
     assert {t for _, _, t in found} == {1, 2, 3}
+
+
+ALONE = """
+from arbitor.kernels.eager import ternary_update
+CAPABILITIES = {"version": 1, "operations": ["ternary_update"], "formats": ["codes"], "devices": ["cpu"]}
+"""
+
+
+def test_a_gap_elsewhere_skips_no_test_of_what_is_declared(tmp_path: Path) -> None:
+    """One operation is judged by all of its tests, though they draw random bits and unpack trits."""
+    (tmp_path / "lies.py").write_text(ALONE)
+    ended = suite(tmp_path, str(find_suite() / "test_ternary_update.py"), "-k", "not agrees and not layouts")
+    assert ended.returncode == 0, ended.stdout
+    assert "is not declared" not in ended.stdout
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_tests_of_an_operation_check_it_alone(operation: str) -> None:
+    """What they need of others they ask for with `Target.aid`, which a gap does not skip."""
+    tree = ast.parse((find_suite() / f"test_{operation}.py").read_text())
+    checked = {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("check", "run_both", "needs")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert checked <= {operation}
