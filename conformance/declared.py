@@ -22,11 +22,11 @@ def why_left_out(capabilities: Capabilities | None, operation: str) -> str | Non
 
 
 def why_all_is_needed(capabilities: Capabilities | None) -> str | None:
-    """The reason why tests of what stands around the kernels do not run, or None."""
+    """The reason why tests of what needs every operation do not run, or None."""
     if capabilities is None or not capabilities.gaps:
         return None
     number = len(capabilities.gaps)
-    return f"models and trainers need every operation, and {number} are not declared"
+    return f"models, trainers and bench need every operation, and {number} are not declared"
 
 
 def skip_undeclared(backend: Backend) -> None:

@@ -13,6 +13,7 @@ import torch
 from arbitor.bench import interleave, same_bits
 from arbitor.bench_cases import cases
 from arbitor.cli import main
+from arbitor.conformance.declared import why_all_is_needed
 from arbitor.conformance.target import Target
 from arbitor.kernels import eager, registry
 from arbitor.kernels.operations import OPERATIONS
@@ -28,6 +29,9 @@ def test_tiny_cases_of_the_backend(target: Target, tmp_path: Path) -> None:
     """All of them on the backend under test: exact, timed, compared with every opponent, and drawn."""
     if target.backend.arrays == "lists":
         pytest.skip("the cases are made for arrays; lists of integers take minutes")
+    reason = why_all_is_needed(target.backend.capabilities)
+    if reason is not None:
+        pytest.skip(reason)
     path = tmp_path / "bench.json"
     status, rows = run(path, "--backend", target.backend.name, "--device", target.device, "--size", "tiny")
     assert status == 0

@@ -94,7 +94,7 @@ def test_the_whole_needs_every_operation(tmp_path: Path) -> None:
     (tmp_path / "lies.py").write_text(LIES.format(declared=DECLARED))
     ended = suite(tmp_path, str(find_suite() / "test_loss_signal.py"))
     assert ended.returncode == 0
-    assert "not run: models and trainers need every operation, and 14 are not declared: " in ended.stdout
+    assert "not run: models, trainers and bench need every operation, and 14 are not declared: " in ended.stdout
     assert " passed" not in ended.stdout
 
 
