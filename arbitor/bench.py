@@ -25,6 +25,7 @@ from rich.table import Table
 
 from arbitor.kernels import registry
 
+from .asked import NotUsable, asked_for
 from .bench_cases import Call, Case, cases
 from .checkpoint import write_whole
 from .provenance import machine, source
@@ -201,15 +202,20 @@ def picture(rows: Sequence[Row], path: Path, title: str) -> None:
 
 
 def bench(backends: Sequence[str], device: str, size: str, rounds: int, only: str, out: Path) -> int:
-    """Run the cases whose name contains `only`; gives 1 if a backend was not exact, 2 if one declares gaps.
+    """Run the cases whose name contains `only`; gives 1 if a backend was not exact, 2 with one sentence if
+    one cannot be used or declares gaps.
 
     Writes `out` (JSON) and a picture beside it.
     """
     for name in backends:
-        declared = registry.select(name).capabilities
-        if declared is not None and declared.gaps:
-            lacking = ", ".join(sorted(declared.gaps))
-            return refuse(f"bench times whole backends, and {name!r} declares that it lacks {lacking}")
+        try:
+            gaps = asked_for(name, device).gaps
+        except NotUsable as error:
+            return refuse(str(error))
+        if gaps:
+            return refuse(
+                f"bench times whole backends, and {name!r} declares that it lacks {', '.join(gaps)}"
+            )
     made = list(cases(size, device))
     rows: list[Row] = []
     for make in track(made, description="bench", console=Console(stderr=True), transient=True):

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from arbitor.kernels import registry
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import Backend
 
+from .asked import NotUsable, asked_for
 from .refusal import refuse
 from .vectors import JUDGES, ON_CPU, Vector, VectorsRefused, decode, default_folder, encode, load
 
@@ -36,9 +36,9 @@ class Verdict:
 
 def why_not_run(vector: Vector, backend: Backend, device: str) -> str | None:
     """The reason why a backend is not asked, or None."""
-    declared = backend.capabilities
-    if declared is not None and vector.operation not in declared.operations:
-        return f"{vector.operation} is not declared"
+    lacking = backend.lacks(vector.operation)
+    if lacking is not None:
+        return lacking
     seen_by = vector.refuses["seen_by"] if vector.refuses is not None else None
     if seen_by == JUDGES and backend.module.__name__ not in LOOK_AT_ELEMENTS:
         return "what elements hold is a precondition (ARB-LIN-006): only the reference and the oracle look"
@@ -101,8 +101,6 @@ def _changed(given: dict[str, Any], mine: dict[str, Any], allowed: set[str]) -> 
 def _results(vector: Vector, results: Any, given: dict[str, Any], mine: dict[str, Any]) -> str:
     table = OPERATIONS[vector.operation]
     found = results if isinstance(results, tuple) else (results,)
-    if len(found) != len(table.results):
-        return f"{len(found)} results, expected {len(table.results)}"
     written = {array.name for array in table.arrays if array.in_place}
     actual = {array.name: result for array, result in zip(table.results, found, strict=True)}
     actual |= {name: mine[name] for name in written}
@@ -141,18 +139,9 @@ def check(name: str, device: str, folder: Path | None) -> int:
     """
     try:
         vectors = load(default_folder() if folder is None else folder)
-        backend = registry.select(name)
-        declared = backend.capabilities
-        if declared is not None and device not in declared.devices:
-            return refuse(f"backend {name!r} declares {', '.join(declared.devices)}, not {device}")
-        registry.device_for(device)  # raises where there is no such device
-    except (ValueError, RuntimeError) as error:
-        return refuse(str(error))
-    except Exception as error:  # a stranger's module may raise anything when it is imported
-        return refuse(f"backend {name!r} cannot be imported: {type(error).__name__}: {error}")
-    try:
+        backend = asked_for(name, device)
         verdicts = [judge(vector, backend, device) for vector in vectors]
-    except VectorsRefused as error:
+    except (VectorsRefused, NotUsable, RuntimeError) as error:
         return refuse(str(error))
     for verdict in verdicts:
         if verdict.outcome == FAILED:

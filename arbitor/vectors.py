@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from arbitor.kernels.operations import OPERATIONS
 
 from .checkpoint import SPECIFICATION
-from .verify import SEAL, find_suite, sealed
+from .seal import SEAL, sealed
+from .verify import find_suite
 
 FORMAT = 1
 MANIFEST = "manifest.json"

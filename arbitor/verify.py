@@ -7,26 +7,23 @@ sealed by its own hash, so that one that was edited by hand or cut short shows; 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from arbitor.kernels import capabilities, registry
-
 from . import __path__ as parts
+from .asked import NotUsable, asked_for
 from .blame import Ran, blamed, clauses_of
 from .checkpoint import write_whole
 from .provenance import machine, source
 from .refusal import refuse
-
-SEAL = "sha256"
+from .seal import sealed
 
 
 def verify(
@@ -38,21 +35,13 @@ def verify(
     capabilities. If the backend cannot run, or the suite is not there, that is one sentence and status 2.
     """
     try:
-        if declared is not None:
-            registry.declare(name, capabilities.load(declared))
-        backend = registry.select(name)
-        if backend.capabilities is not None and device not in backend.capabilities.devices:
-            return refuse(
-                f"backend {name!r} declares {', '.join(backend.capabilities.devices)}, not {device}"
-            )
+        backend = asked_for(name, device, declared)
         suite = find_suite()
         import pytest
-    except (ValueError, RuntimeError) as error:
+    except (NotUsable, RuntimeError) as error:
         return refuse(str(error))
     except ModuleNotFoundError as error:
         return refuse(f"no module named {error.name!r}: the suite needs pip install 'arbitor[test]'")
-    except Exception as error:  # a stranger's module may raise anything when it is imported
-        return refuse(f"backend {name!r} cannot be imported: {_in_one_line(error)}")
     started, begin = datetime.now(UTC), time.monotonic()
     if path is None:
         path = Path("reports", f"verify-{_file_name(name)}-{started:%Y-%m-%dT%H-%M-%SZ}.json")
@@ -81,10 +70,6 @@ def verify(
 def _file_name(name: str) -> str:
     """The name of a backend as a part of a file's name: a path or a command line is none."""
     return re.sub(r"[^\w.-]+", "_", name.removeprefix("cmd:")).strip("._") or "backend"
-
-
-def _in_one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def find_suite() -> Path:
@@ -140,13 +125,6 @@ class Collected:
             "failed": sorted(self.failed),
             "clauses": blamed(self.ran),
         }
-
-
-def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """`record` with its seal at the end: SHA-256 of its JSON without it, keys sorted, no blanks, ASCII."""
-    bare = {name: value for name, value in record.items() if name != SEAL}
-    text = json.dumps(bare, sort_keys=True, separators=(",", ":"))
-    return bare | {SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _layout(suite: Path) -> list[str]:

@@ -21,12 +21,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from arbitor.asked import NotUsable, asked_for
 from arbitor.blame import CLAUSES, Ran, blamed, clauses_of
 from arbitor.conformance import declared
 from arbitor.conformance.common import BEYOND_OPERATIONS, Total
 from arbitor.conformance.target import Target, target_of
 from arbitor.conformance.trainers import Runs, threads_kept
-from arbitor.kernels import capabilities, registry
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import ENVIRONMENT_VARIABLE, Backend
 
@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item.path.stem in wanted]
         config.hook.pytest_deselected(items=around)
         return
-    reason = declared.why_all_is_needed(config.stash[TARGET].backend.capabilities)
+    reason = declared.why_all_is_needed(config.stash[TARGET].backend)
     if reason is not None:
         for item in around:
             item.add_marker(pytest.mark.skip(reason))
@@ -96,24 +96,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
     device = config.getoption("--device")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise pytest.UsageError("--device cuda: torch sees no CUDA device here")
     name = config.getoption("--backend")
     if (name, device) == ("triton", "cpu") and not config.getoption("--machine-code"):
         os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when the kernels are imported, below
     try:
-        if config.getoption("--capabilities"):
-            registry.declare(name, capabilities.load(config.getoption("--capabilities")))
-        config.stash[TARGET] = target_of(name, device)
-    except Exception as error:  # a stranger's module may raise anything when it is imported
-        known = isinstance(error, ValueError | registry.BackendUnavailable)
-        what = str(error) if known else f"{type(error).__name__}: {error}"
-        raise pytest.UsageError(f"--backend {name}: {what}") from None
-    backend = config.stash[TARGET].backend
-    reason = declared.why_not_on(backend.capabilities, device)
-    if reason is not None:
-        raise pytest.UsageError(f"--backend {name} --device {device}: {reason}")
-    declared.skip_undeclared(backend)
+        declared.skip_undeclared(asked_for(name, device, config.getoption("--capabilities")))
+    except NotUsable as error:
+        raise pytest.UsageError(f"--backend {name}: {error}") from None
+    config.stash[TARGET] = target_of(name, device)
 
 
 def _under_test(config: pytest.Config) -> str:

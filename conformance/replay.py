@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from arbitor.conformance.declared import why_left_out
 from arbitor.conformance.repro import load
 from arbitor.conformance.target import CaseLost, target_of
 from arbitor.refusal import refuse
@@ -26,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         target = target_of(options.backend, options.device)
     except (ValueError, RuntimeError) as error:
         return refuse(str(error))
-    reason = why_left_out(target.backend.capabilities, operation)
+    reason = target.backend.lacks(operation)
     if reason is not None:
         return refuse(f"backend {options.backend!r}: {reason}")
     try:

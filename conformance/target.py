@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from arbitor.conformance.compare import assert_same, difference
-from arbitor.conformance.declared import why_left_out
 from arbitor.conformance.repro import reproduction
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.program import ProgramFailed
@@ -72,8 +71,6 @@ def call(backend: Backend, operation: str, arguments: Arguments, device: str = "
         how = reproduction(operation, arguments, backend.name)
         raise CaseLost(f"{backend.name}: {error}\nto repeat it:\n{how}") from None
     results = found if isinstance(found, tuple) else (found,)
-    if len(results) != len(table.results):
-        raise AssertionError(f"{operation} gave {len(results)} results, expected {len(table.results)}")
     named = {array.name: result for array, result in zip(table.results, results, strict=True)}
     return named | {array.name: arguments[array.name] for array in table.arrays if array.in_place}
 
@@ -107,7 +104,7 @@ class Target:
 
     def needs(self, operation: str) -> None:
         """Skip the test, with the reason, unless the backend declares that operation."""
-        reason = why_left_out(self.backend.capabilities, operation)
+        reason = self.backend.lacks(operation)
         if reason is not None:
             pytest.skip(reason)
 
@@ -136,7 +133,7 @@ class Target:
     def aid(self, operation: str, arguments: Arguments) -> Arrays:
         """Results of an operation that a test of another one needs: checked where the backend declares it,
         else the judge's, so that a gap elsewhere skips no test of what is declared."""
-        if why_left_out(self.backend.capabilities, operation) is None:
+        if self.backend.lacks(operation) is None:
             return self.check(operation, arguments)
         return call(self.judge, operation, arguments)
 

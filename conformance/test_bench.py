@@ -29,7 +29,7 @@ def test_tiny_cases_of_the_backend(target: Target, tmp_path: Path) -> None:
     """All of them on the backend under test: exact, timed, compared with every opponent, and drawn."""
     if target.backend.arrays == "lists":
         pytest.skip("the cases are made for arrays; lists of integers take minutes")
-    reason = why_all_is_needed(target.backend.capabilities)
+    reason = why_all_is_needed(target.backend)
     if reason is not None:
         pytest.skip(reason)
     path = tmp_path / "bench.json"
@@ -101,5 +101,16 @@ def test_a_backend_with_gaps_is_not_timed(tmp_path: Path, capsys: pytest.Capture
     )
     assert main(["bench", "--backend", str(part), "--out", str(tmp_path / "bench.json")]) == 2
     said = capsys.readouterr().err
-    assert "declares that it lacks embedding_forward, " in said
+    assert "declares that it lacks unpack, " in said
     assert not (tmp_path / "bench.json").exists()
+
+
+def test_a_backend_that_is_not_there_is_not_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown name, and a device that is not here, are one sentence each."""
+    out = ["--out", str(tmp_path / "bench.json")]
+    assert main(["bench", "--backend", "nonsense", *out]) == 2
+    assert capsys.readouterr().err.startswith("error: unknown backend 'nonsense'; known: ")
+    if not torch.cuda.is_available():
+        assert main(["bench", "--device", "cuda", "--size", "tiny", *out]) == 2
+        assert capsys.readouterr().err == "error: --device cuda: torch sees no CUDA device here\n"
+    assert list(tmp_path.iterdir()) == []

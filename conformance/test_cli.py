@@ -17,7 +17,8 @@ from arbitor.blame import CLAUSES
 from arbitor.cli import main
 from arbitor.kernels import registry
 from arbitor.provenance import package_version, source
-from arbitor.verify import Collected, find_suite, sealed
+from arbitor.seal import sealed
+from arbitor.verify import Collected, find_suite
 
 SELECTION = ["-k", "test_pack and test_repeats", "-p", "no:xdist"]
 

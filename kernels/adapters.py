@@ -24,9 +24,8 @@ def call_torch(
 ) -> Any:
     """Call a function on torch tensors."""
     arguments = [values[name] for name in operation.arguments]
-    if not operation.arrays:
-        return function(*arguments, device=device)
-    return function(*arguments)
+    result = function(*arguments) if operation.arrays else function(*arguments, device=device)
+    return _each(operation, result, lambda array, found: found)
 
 
 def call_numpy(
@@ -64,7 +63,7 @@ def _refuse_other_devices(
         )
 
 
-def _each(operation: Operation, result: Any, convert: Callable[[Array, Any], torch.Tensor]) -> Any:
+def _each(operation: Operation, result: Any, convert: Callable[[Array, Any], Any]) -> Any:
     results = results_of(operation, result)
     taken = [convert(array, part) for array, part in zip(operation.results, results, strict=True)]
     return taken[0] if len(taken) == 1 else tuple(taken)

@@ -72,6 +72,21 @@ class Backend:
         for operation in OPERATIONS.values():
             setattr(self, operation.name, self._checked(operation))
 
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """Operations that it declares not to have, in the order of the table."""
+        return self.capabilities.gaps if self.capabilities is not None else ()
+
+    def lacks(self, operation: str) -> str | None:
+        """That the operation is not declared, in words, or None."""
+        return f"{operation} is not declared" if operation in self.gaps else None
+
+    def lacks_device(self, device: str) -> str | None:
+        """That the kind of device is not declared, in words after its name, or None."""
+        if self.capabilities is None or device in self.capabilities.devices:
+            return None
+        return f"declares {', '.join(self.capabilities.devices)}, not {device}"
+
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
             f"backend {self.name!r} has no operation {name!r}; there are {', '.join(OPERATIONS)}"

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from arbitor.conformance.declared import why_all_is_needed, why_left_out, why_not_on
+from arbitor.conformance.declared import why_all_is_needed
 from arbitor.conformance.target import Target, judge_of
 from arbitor.conformance.test_claims import claim_of, hidden_and_missing, sizes_around
 from arbitor.kernels import eager
 from arbitor.kernels.capabilities import parse
 from arbitor.kernels.operations import OPERATIONS
-from arbitor.kernels.registry import Backend
+from arbitor.kernels.registry import Backend, select
 from arbitor.verify import find_suite
 
 LIES = """
@@ -94,7 +94,9 @@ def test_the_whole_needs_every_operation(tmp_path: Path) -> None:
     (tmp_path / "lies.py").write_text(LIES.format(declared=DECLARED))
     ended = suite(tmp_path, str(find_suite() / "test_loss_signal.py"))
     assert ended.returncode == 0
-    assert "not run: models, trainers and bench need every operation, and 14 are not declared: " in ended.stdout
+    assert (
+        "not run: models, trainers and bench need every operation, and 14 are not declared: " in ended.stdout
+    )
     assert " passed" not in ended.stdout
 
 
@@ -124,13 +126,13 @@ def test_claims_one_by_one() -> None:
 
 
 def test_reasons() -> None:
-    some, every = backend("pack").capabilities, backend(*OPERATIONS).capabilities
-    assert why_left_out(None, "pack") is why_left_out(some, "pack") is None
-    assert why_left_out(some, "unpack") == "unpack is not declared"
-    assert why_all_is_needed(None) is why_all_is_needed(every) is None
+    some, every, silent = backend("pack"), backend(*OPERATIONS), select("torch")
+    assert silent.lacks("pack") is some.lacks("pack") is None
+    assert some.lacks("unpack") == "unpack is not declared"
+    assert why_all_is_needed(silent) is why_all_is_needed(every) is None
     assert "17 are not declared" in str(why_all_is_needed(some))
-    assert why_not_on(None, "cuda") is why_not_on(some, "cpu") is None
-    assert why_not_on(some, "cuda") == "its capabilities declare cpu, not cuda"
+    assert silent.lacks_device("cuda") is some.lacks_device("cpu") is None
+    assert some.lacks_device("cuda") == "declares cpu, not cuda"
 
 
 def test_an_undeclared_operation_skips_where_it_is_needed() -> None:

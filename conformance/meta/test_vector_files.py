@@ -21,6 +21,7 @@ from arbitor.conformance.recipes import RECIPES, all_files, made, recipe
 from arbitor.conformance.target import ORACLE
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import select
+from arbitor.seal import sealed
 from arbitor.vector_check import PASSED, judge
 from arbitor.vectors import (
     FORMAT,
@@ -34,7 +35,6 @@ from arbitor.vectors import (
     load,
     manifest_text,
 )
-from arbitor.verify import sealed
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = load(default_folder())
