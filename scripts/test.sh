@@ -31,12 +31,9 @@ lane tilelang python -m pytest conformance --backend tilelang --kernels -n 2 "$@
 # of scripts/original.sh the lanes above have the captures on Triton and the loss signal; tox -e original runs all of it
 if [ $# -eq 0 ]; then
   lane smoke python -m training.smoke --every-backend
-else
-  summary+=("$(printf '%-12s        not run: pytest was given arguments' smoke)")
-fi
-if [ $# -eq 0 ]; then
   lane compile python -m pytest conformance/test_machine_code.py --machine-code -n 2
 else
+  summary+=("$(printf '%-12s        not run: pytest was given arguments' smoke)")
   summary+=("$(printf '%-12s        not run: pytest was given arguments' compile)")
 fi
 if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then

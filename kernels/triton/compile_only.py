@@ -53,6 +53,7 @@ from .scaled_weight import (
     scaled_weight_kernel,
     turned_weight_kernel,
 )
+from .scaled_weight import WARPS as WEIGHT_WARPS
 from .ternary_update import group_update_kernel
 from .unpack import unpack_kernel
 from .unpack_dense import unpack_dense_kernel
@@ -223,11 +224,12 @@ def product_variants() -> Iterator[Variant]:
             )
     types = {"codes": "*i32", "out": "*i32", "words": "i32"}
     for whole in (False, True):
-        tile, name = {"ROWS": ROWS, "WORDS": WORDS, "WHOLE": whole}, f"scaled weight, whole words {whole}"
-        yield variant(name, scaled_weight_kernel, tile, types, num_warps=8, aligned=("words", "out_words"))
+        tile = {"ROWS": ROWS, "WORDS": WORDS, "WHOLE": whole}
+        name, aligned = f"scaled weight, whole words {whole}", ("words", "out_words")
+        yield variant(name, scaled_weight_kernel, tile, types, num_warps=WEIGHT_WARPS, aligned=aligned)
         tile = {"QUADS": QUADS, "WORDS": TURNED_WORDS, "WHOLE": whole}
-        name, aligned = f"turned weight, whole words {whole}", ("words", "columns", "out_words")
-        yield variant(name, turned_weight_kernel, tile, types, num_warps=8, aligned=aligned)
+        name, aligned = f"turned weight, whole words {whole}", ("words", "out_words", "columns")
+        yield variant(name, turned_weight_kernel, tile, types, num_warps=WEIGHT_WARPS, aligned=aligned)
     yield from few_tokens_variants()
 
 

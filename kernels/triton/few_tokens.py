@@ -228,7 +228,7 @@ def few_tokens(
     """As linear_forward, for at most MOST tokens."""
     q_x, codes, e = q_x.contiguous(), codes.contiguous(), e.contiguous()
     (tokens, columns), (rows, code_bytes) = q_x.shape, codes.shape
-    step = 4 if group_size == 4 * BLOCK_BYTES and e.shape[1] % 4 == 0 and e.data_ptr() % 4 == 0 else 1
+    step = blocks_of_step(e, group_size)
     steps, row_blocks = triton.cdiv(code_bytes, BLOCK_BYTES * step), triton.cdiv(rows, BLOCK_O)
     width, splits = 4 * BLOCK_BYTES * step * steps, splits_of(row_blocks, steps)
     planes = torch.empty(tokens, width, dtype=torch.int8, device=q_x.device)
@@ -277,6 +277,12 @@ def few_tokens(
 def blocks_of_group(group_size: int) -> int:
     """How many blocks of columns a group has, if it is whole blocks; otherwise 0."""
     return 0 if group_size % (4 * BLOCK_BYTES) else group_size // (4 * BLOCK_BYTES)
+
+
+def blocks_of_step(e: torch.Tensor, group_size: int) -> int:
+    """4 if exponents can be read as words, one of a row for 4 blocks; otherwise 1."""
+    words = e.shape[1] % 4 == 0 and e.data_ptr() % 4 == 0
+    return 4 if words and blocks_of_group(group_size) == 1 else 1
 
 
 def group_inverse(group_size: int) -> int:

@@ -18,6 +18,7 @@ from .launch import padded_rows
 
 ROWS, WORDS = 8, 64  # a tile of rows as they are: 8 x 1024 weights
 QUADS, TURNED_WORDS = 16, 16  # a tile that is turned: 64 x 256 weights
+WARPS = 8
 
 
 @triton.jit
@@ -120,11 +121,11 @@ def turned_weight_kernel(
     out,
     rows,
     words,
-    columns,
     groups,
     group_size,
     e_base,
     out_words,
+    columns,
     QUADS: tl.constexpr,
     WORDS: tl.constexpr,
     WHOLE: tl.constexpr,
@@ -176,37 +177,13 @@ def scaled_weight(
     shape = (columns, rows) if transposed else (rows, columns)
     out = padded_rows(*shape, codes.device)
     place = out.view(torch.int32)
+    given = (packed, e, place, rows, words, groups, group_size, e_base, place.shape[1])
     if transposed:
-        turned_weight_kernel[(triton.cdiv(rows, 4 * QUADS), triton.cdiv(words, TURNED_WORDS))](
-            packed,
-            e,
-            place,
-            rows,
-            words,
-            columns,
-            groups,
-            group_size,
-            e_base,
-            place.shape[1],
-            QUADS=QUADS,
-            WORDS=TURNED_WORDS,
-            WHOLE=whole,
-            num_warps=8,
+        grid = (triton.cdiv(rows, 4 * QUADS), triton.cdiv(words, TURNED_WORDS))
+        turned_weight_kernel[grid](
+            *given, columns, QUADS=QUADS, WORDS=TURNED_WORDS, WHOLE=whole, num_warps=WARPS
         )
     else:
-        scaled_weight_kernel[(triton.cdiv(rows, ROWS), triton.cdiv(words, WORDS))](
-            packed,
-            e,
-            place,
-            rows,
-            words,
-            groups,
-            group_size,
-            e_base,
-            place.shape[1],
-            ROWS=ROWS,
-            WORDS=WORDS,
-            WHOLE=whole,
-            num_warps=8,
-        )
+        grid = (triton.cdiv(rows, ROWS), triton.cdiv(words, WORDS))
+        scaled_weight_kernel[grid](*given, ROWS=ROWS, WORDS=WORDS, WHOLE=whole, num_warps=WARPS)
     return out[:, : shape[1]]
