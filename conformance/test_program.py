@@ -1,69 +1,20 @@
-"""Backends that are programs: what they may answer, and what happens to those that do not."""
+"""Backends that are programs: how they are started, and what happens to those that die, hang or babble."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from arbitor.conformance import test_claims
-from arbitor.conformance.common import HOW, int8, int32, packed
+from arbitor.conformance.programs import CALL, GOOD, HELLO, Made
 from arbitor.conformance.target import CaseLost, Target, target_of
+from arbitor.kernels import program
 from arbitor.kernels.answers import WrongAnswer
 from arbitor.kernels.program import TIMEOUT_VARIABLE, ProgramFailed
-from arbitor.kernels.registry import Backend, BackendUnavailable, configurations, select
-
-# A program that answers `pack` of [[1, 0]] right, and anything else as the test says; it counts its starts.
-PROGRAM = """#!{python} -S
-import json, os, sys, time
-with open({starts!r}, "a") as file:
-    file.write("start\\n")
-GOOD = {{"codes": {{"dtype": "uint8", "shape": [1, 1], "data": "Vg=="}}}}
-def say(text):
-    sys.stdout.write(text)
-    sys.stdout.flush()
-for line in sys.stdin:
-    request = json.loads(line)
-    number, operation = request["id"], request.get("operation")
-    def answer(**fields):
-        say(json.dumps({{"id": number, **fields}}) + "\\n")
-    if "hello" in request:
-        {hello}
-    elif operation == "pack":
-        answer(results=GOOD)
-    else:
-        {other}
-"""
-HELLO = "answer(protocol=1)"
-GOOD: dict[str, Any] = {"trits": int8([[1, 0]])}
-CALL: dict[str, Any] = {"codes": torch.tensor([[86]], dtype=torch.uint8), "columns": 2}
-
-
-class Made:
-    """A program in a folder of the test, and how often it was started."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / "program"
-        self.starts_file = folder / "starts"
-
-    def write(self, other: str = "pass", hello: str = HELLO) -> str:
-        text = PROGRAM.format(python=sys.executable, starts=str(self.starts_file), hello=hello, other=other)
-        self.path.write_text(text)
-        self.path.chmod(0o755)
-        return f"cmd:{self.path}"
-
-    def backend(self, other: str = "pass", hello: str = HELLO) -> Backend:
-        return select(self.write(other, hello))
-
-    @property
-    def starts(self) -> int:
-        return len(self.starts_file.read_text().splitlines())
+from arbitor.kernels.registry import BackendUnavailable, select
 
 
 @pytest.fixture
@@ -126,13 +77,29 @@ def test_a_program_that_hangs(made: Made, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_program_that_writes_on_and_on(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something is always there to read, and it is no answer."""
-    backend = made.backend("while True: say('x' * 4096)")
-    monkeypatch.setenv(TIMEOUT_VARIABLE, "0.1")
-    with pytest.raises(ProgramFailed, match=r"gave no answer within 0\.1 s"):
+    """Something is always there to read, because the reader takes sips, and it is no answer: time is up all the
+    same, long before there is too much of it."""
+    read = os.read
+
+    def slowly(number: int, size: int) -> bytes:
+        time.sleep(0.01)
+        return read(number, min(size, 16))
+
+    backend = made.backend("while True: say('x' * 65536)")
+    monkeypatch.setattr(program.os, "read", slowly)
+    monkeypatch.setattr(program, "LONGEST", 16 * 200)
+    monkeypatch.setenv(TIMEOUT_VARIABLE, "0.2")
+    with pytest.raises(ProgramFailed, match=r"gave no answer within 0\.2 s"):
         backend.unpack(**CALL)
     monkeypatch.setenv(TIMEOUT_VARIABLE, "20")
     assert backend.pack(**GOOD).tolist() == [[86]]
+
+
+def test_a_program_that_writes_too_much(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory has an end too."""
+    monkeypatch.setattr(program, "LONGEST", 1 << 16)
+    with pytest.raises(ProgramFailed, match=r"wrote \d+ bytes without an end of line"):
+        made.backend("while True: say('x' * 4096)").unpack(**CALL)
 
 
 def test_it_may_end_by_itself(made: Made) -> None:
@@ -184,69 +151,6 @@ def test_more_than_it_was_asked(made: Made) -> None:
     assert backend.pack(**GOOD).tolist() == [[86]]
 
 
-TRITS = '{"dtype": "int8", "shape": [1, 2], "data": "AQA="}'
-
-
-@pytest.mark.parametrize(
-    ("results", "message"),
-    [
-        ("None", "unpack: results are None, expected trits"),
-        ("{}", "unpack: results are , expected trits"),
-        ('{"trits": %s, "more": %s}', "unpack: results are trits, more, expected trits"),
-        ('{"trits": [1, 0]}', r"unpack: trits is \[1, 0\], expected an object of dtype, shape and data"),
-        ('{"trits": {**%s, "dtype": "int32"}}', "unpack: trits has dtype int32, expected int8"),
-        ('{"trits": {**%s, "shape": [2, 1]}}', r"unpack: trits has shape \[2, 1\], expected \[1, 2\]"),
-        ('{"trits": {**%s, "data": "AQ=="}}', r"trits has 1 bytes of data, expected 2 for int8 \[1, 2\]"),
-        ('{"trits": {**%s, "data": "!!"}}', "unpack: trits has data that is no base64"),
-        ('{"trits": {**%s, "data": 7}}', "unpack: trits has data that is no base64"),
-    ],
-)
-def test_a_wrong_answer(made: Made, results: str, message: str) -> None:
-    """One sentence with what was found and expected; the program lives on."""
-    backend = made.backend(f"answer(results={results.replace('%s', TRITS)})")
-    with pytest.raises(WrongAnswer, match=message):
-        backend.unpack(**CALL)
-    assert backend.pack(**GOOD).tolist() == [[86]]
-    assert made.starts == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "message"),
-    [
-        ('{"kind": "value", "message": "no"}', ValueError, "^no$"),
-        ('{"kind": "type", "message": "no"}', TypeError, "^no$"),
-        ('{"kind": "not implemented", "message": "no"}', NotImplementedError, "^no$"),
-        ('{"kind": "failed", "message": "no"}', RuntimeError, "^no$"),
-        ('{"kind": "angry", "message": "no"}', WrongAnswer, "expected a kind"),
-        ('{"kind": "value"}', WrongAnswer, "and a message that is a string"),
-        ('"no"', WrongAnswer, "error is 'no', expected a kind"),
-    ],
-)
-def test_errors(made: Made, error: str, kind: type[Exception], message: str) -> None:
-    backend = made.backend(f"answer(error={error})")
-    with pytest.raises(kind, match=message):
-        backend.unpack(**CALL)
-    assert made.starts == 1
-
-
-def test_nothing_is_written_before_all_is_right(made: Made) -> None:
-    """The last of the arrays that come back is wrong: none of the others has reached the caller."""
-    state = {
-        "codes": packed(int8([[0, 0]])),
-        "t_accum": int8([[3, 4]]),
-        "e": int8([[0]]),
-        "e_accum": int8([[0]]),
-    }
-    before = {name: array.clone() for name, array in state.items()}
-    echo = "sent = request['arguments']; found = {n: sent[n] for n in ('codes', 't_accum', 'e', 'e_accum')}; "
-    change = "found['t_accum'] = {**found['t_accum'], 'data': 'AAA='}; "
-    wrong = "found['counts'] = {'dtype': 'int64', 'shape': [5], 'data': ''}; answer(results=found)"
-    backend = made.backend(echo + change + wrong)
-    with pytest.raises(WrongAnswer, match="counts has 0 bytes of data, expected 40"):
-        backend.ternary_update(gradient=int32([[1, 1]]), **state, **HOW)
-    assert all(torch.equal(before[name], state[name]) for name in state)
-
-
 @pytest.mark.parametrize(
     ("hello", "message"),
     [
@@ -292,44 +196,6 @@ def test_a_limit_that_is_none(made: Made, seconds: str, monkeypatch: pytest.Monk
     monkeypatch.setenv(TIMEOUT_VARIABLE, seconds)
     with pytest.raises(BackendUnavailable, match=f"ARB_PROGRAM_TIMEOUT is '{seconds}', expected seconds"):
         made.backend()
-
-
-WAYS = {
-    "version": 1,
-    "operations": ["pack"],
-    "formats": ["codes"],
-    "devices": ["cpu"],
-    "configurations": {"pack": ["wide", "narrow"]},
-}
-CHOOSING = "way = request.get('configuration'); answer(results=GOOD) if way in (None, 'wide', 'narrow') else "
-REFUSING = "answer(error={'kind': 'value', 'message': f'no configuration {way}'})"
-
-
-def with_ways(made: Made, otherwise: str) -> str:
-    name = made.write(hello=f"answer(protocol=1, capabilities={WAYS!r})")
-    text = made.path.read_text().replace("answer(results=GOOD)\n", CHOOSING + otherwise + "\n")
-    made.path.write_text(text)
-    return name
-
-
-def test_configurations_travel_by_name(made: Made) -> None:
-    name = with_ways(made, REFUSING)
-    ways = configurations(name, "cpu")
-    assert {operation: list(names) for operation, names in ways.items()} == {"pack": ["wide", "narrow"]}
-    trits = GOOD["trits"].numpy()
-    assert ways["pack"]["narrow"](trits).tolist() == [[86]]
-    with pytest.raises(ValueError, match="no configuration mine"):
-        select(name).module.configuration("pack", "mine")(trits)
-
-
-def test_a_program_that_ignores_the_name_of_a_configuration(made: Made) -> None:
-    """Its configurations would be one and the same, and all tests of them would say nothing."""
-    honest = target_of(with_ways(made, REFUSING))
-    test_claims.test_a_configuration_that_does_not_exist_is_refused(honest)
-    (made.folder / "other").mkdir()
-    careless = target_of(with_ways(Made(made.folder / "other"), "answer(results=GOOD)"))
-    with pytest.raises(WrongAnswer, match=r"codes has shape \[1, 1\], expected"):
-        test_claims.test_a_configuration_that_does_not_exist_is_refused(careless)
 
 
 def test_it_is_started_where_it_was_found(

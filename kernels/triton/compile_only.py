@@ -223,13 +223,20 @@ def product_variants() -> Iterator[Variant]:
                 product=True,
             )
     types = {"codes": "*i32", "out": "*i32", "words": "i32"}
+    wide = ("words", "out_words")
     for whole in (False, True):
-        tile = {"ROWS": ROWS, "WORDS": WORDS, "WHOLE": whole}
-        name, aligned = f"scaled weight, whole words {whole}", ("words", "out_words")
-        yield variant(name, scaled_weight_kernel, tile, types, num_warps=WEIGHT_WARPS, aligned=aligned)
-        tile = {"QUADS": QUADS, "WORDS": TURNED_WORDS, "WHOLE": whole}
-        name, aligned = f"turned weight, whole words {whole}", ("words", "out_words", "columns")
-        yield variant(name, turned_weight_kernel, tile, types, num_warps=WEIGHT_WARPS, aligned=aligned)
+        for name, kernel, tile, aligned in (
+            ("scaled", scaled_weight_kernel, {"ROWS": ROWS, "WORDS": WORDS}, wide),
+            ("turned", turned_weight_kernel, {"QUADS": QUADS, "WORDS": TURNED_WORDS}, (*wide, "columns")),
+        ):
+            yield variant(
+                f"{name} weight, whole words {whole}",
+                kernel,
+                tile | {"WHOLE": whole},
+                types,
+                num_warps=WEIGHT_WARPS,
+                aligned=aligned,
+            )
     yield from few_tokens_variants()
 
 
