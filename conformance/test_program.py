@@ -77,8 +77,8 @@ def test_a_program_that_hangs(made: Made, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_program_that_writes_on_and_on(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something is always there to read, because the reader takes sips, and it is no answer: time is up all the
-    same, long before there is too much of it."""
+    """Something is always there to read, because the reader takes sips, and it is no answer: time is up all
+    the same, long before there is too much of it."""
     read = os.read
 
     def slowly(number: int, size: int) -> bytes:
@@ -86,7 +86,7 @@ def test_a_program_that_writes_on_and_on(made: Made, monkeypatch: pytest.MonkeyP
         return read(number, min(size, 16))
 
     backend = made.backend("while True: say('x' * 65536)")
-    monkeypatch.setattr(program.os, "read", slowly)
+    monkeypatch.setattr(os, "read", slowly)
     monkeypatch.setattr(program, "LONGEST", 16 * 200)
     monkeypatch.setenv(TIMEOUT_VARIABLE, "0.2")
     with pytest.raises(ProgramFailed, match=r"gave no answer within 0\.2 s"):
