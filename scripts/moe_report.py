@@ -2,15 +2,12 @@
 
     python scripts/moe_report.py docs/results/cpu_moe.json --title "Experts, tiny Shakespeare"
 
-writes cpu_moe.md and cpu_moe.png beside it: validation, passes a token, and each expert's share of its
-block's choices, all from the last validation. What the old page has from the line "## What it says" on is
-kept: those are the words of a reader.
+writes cpu_moe.md and cpu_moe.png beside it (sweep_page.py): validation, passes a token, and each expert's
+share of its block's choices, all from the last validation.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-WORDS = "## What it says"
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from scripts.sweep_page import all_runs, arguments_of, made_by, result_of, unit_of, write_page  # noqa: E402
+
 # Okabe and Ito's colours: of runs, and of experts
 COLOURS = ("#555555", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 TAKES_ALL = 0.9  # of a block's choices divided by top_k: then the others hardly matter
@@ -45,13 +46,12 @@ def uneven(row: dict[str, Any]) -> list[str]:
 
 def table(result: dict[str, Any], title: str, name: str) -> list[str]:
     """Markdown: how it was made, a row a run, and what is uneven."""
-    made, rows = result["environment"], result["rows"]
+    rows = result["rows"]
     plain = next(iter(rows.values()))["flags"]
-    versions = f"Python {made['python']}, torch {made['torch']}, {made['device']}"
     lines = [f"# {title}", "", f"![validation, and shares of experts]({name}.png)", ""]
-    lines += [f"Made by: `{made['command']}`; commit {made['commit']}; {versions}."]
+    lines += [made_by(result)]
     lines += [f"Then `python scripts/moe_report.py docs/results/{name}.json --title ...`."]
-    lines += ["", f"All runs: `python -m training.{result.get('trainer', 'pretrain')} {' '.join(plain)}`,"]
+    lines += ["", all_runs(result, plain)]
     lines += ["and the flags of the row. Shares are of a block's choices on the validation part, at the end;"]
     lines += ["evenness is their entropy beside that of equal shares, of the block where it is lowest.", ""]
     lines += [
@@ -102,18 +102,12 @@ def picture(rows: Rows, unit: str, title: str, path: Path) -> None:
 
 def main() -> int:
     """Write the table and the picture."""
-    parser = argparse.ArgumentParser(description="Passes and balance of experts, from the JSON of a sweep.")
-    parser.add_argument("sweep", type=Path)
-    parser.add_argument("--title", required=True)
-    arguments = parser.parse_args()
-    result = json.loads(arguments.sweep.read_text())
+    arguments = arguments_of("Passes and balance of experts, from the JSON of a sweep.").parse_args()
+    sweep, title = arguments.sweep, arguments.title
+    result = result_of(sweep)
     result["rows"] = {name: row for name, row in result["rows"].items() if "valid" in row}
-    page = arguments.sweep.with_suffix(".md")
-    old = page.read_text() if page.exists() else ""
-    words = "\n" + old[old.index(WORDS) :] if WORDS in old else ""
-    page.write_text("\n".join([*table(result, arguments.title, arguments.sweep.stem), ""]) + words)
-    unit = next(iter(result["rows"].values()))["unit"]
-    picture(result["rows"], unit, arguments.title, arguments.sweep.with_suffix(".png"))
+    write_page(sweep, table(result, title, sweep.stem))
+    picture(result["rows"], unit_of(result["rows"]), title, sweep.with_suffix(".png"))
     return 0
 
 

@@ -2,14 +2,12 @@
 
     python scripts/stability_report.py docs/results/cpu_stability.json --title "Thresholds, tiny Shakespeare"
 
-writes cpu_stability.md and cpu_stability.png beside it. A spike is what `training/spikes.py` says it is. What
-the old page has from the line "## What it says" on is kept: those are the words of a reader.
+writes cpu_stability.md and cpu_stability.png beside it (sweep_page.py). A spike is what `training/spikes.py`
+says it is.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import sys
 from dataclasses import dataclass
@@ -27,10 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from arbitor.components import UpdateRule  # noqa: E402  (the root must be on the path first)
+from scripts.sweep_page import all_runs, arguments_of, made_by, result_of, unit_of, write_page  # noqa: E402
 from training.spikes import WINDOW, warmup_of  # noqa: E402
 
 DEFAULT = UpdateRule().accum_threshold
-WORDS = "## What it says"
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#555555"
 
 
@@ -106,19 +104,18 @@ def cost(groups: Groups, rule: str) -> str:
 
 def heading(result: dict[str, Any], title: str, name: str) -> list[str]:
     """Of the page: the picture, how the numbers were made, what a spike is."""
-    made, first = result["environment"], next(iter(result["rows"].values()))["flags"]
+    first = next(iter(result["rows"].values()))["flags"]
     flags = first[: first.index("--vote-rule")]
     warmup = warmup_of(int(flags[flags.index("--steps") + 1]))
-    versions = f"Python {made['python']}, torch {made['torch']}, {made['device']}"
     return [
         f"# {title}",
         "",
         f"![loss curves, spikes and validation by threshold]({name}.png)",
         "",
-        f"Made by: `{made['command']}`; commit {made['commit']}; {versions}.",
+        made_by(result),
         f"Then `python scripts/stability_report.py docs/results/{name}.json --title ...`.",
         "",
-        f"All runs: `python -m training.{result.get('trainer', 'pretrain')} {' '.join(flags)}`,",
+        all_runs(result, flags),
         "and `--vote-rule RULE --accum-threshold N --e-accum-threshold N --seed S`.",
         "",
         "A **spike** is how far the loss of a step stands above the lowest running median before it",
@@ -213,22 +210,12 @@ def by_threshold(axes: Any, values: dict[int, list[float]]) -> None:
 
 def main() -> int:
     """Write the table and the picture."""
-    parser = argparse.ArgumentParser(
-        description="Spikes and final loss by threshold, from the JSON of a sweep."
-    )
-    parser.add_argument("sweep", type=Path)
-    parser.add_argument("--title", required=True)
-    arguments = parser.parse_args()
-    result = json.loads(arguments.sweep.read_text())
+    arguments = arguments_of("Spikes and final loss by threshold, from the JSON of a sweep.").parse_args()
+    sweep, title = arguments.sweep, arguments.title
+    result = result_of(sweep)
     groups = groups_of([run_of(row) for row in result["rows"].values()])
-    page = arguments.sweep.with_suffix(".md")
-    old = page.read_text() if page.exists() else ""
-    words = old[old.index(WORDS) :] if WORDS in old else ""
-    name, title = arguments.sweep.stem, arguments.title
-    text = "\n".join([*heading(result, title, name), *table(groups), ""])
-    page.write_text(text + ("\n" + words if words else ""))
-    unit = next((row["unit"] for row in result["rows"].values() if "unit" in row), "nats a byte")
-    picture(groups, unit, title, arguments.sweep.with_suffix(".png"))
+    write_page(sweep, [*heading(result, title, sweep.stem), *table(groups)])
+    picture(groups, unit_of(result["rows"]), title, sweep.with_suffix(".png"))
     return 0
 
 

@@ -2,14 +2,12 @@
 
     python scripts/sweep_report.py docs/results/cpu_learning.json --title "tiny Shakespeare, d 128"
 
-writes cpu_learning.md and cpu_learning.png beside it: validation curves, best first.
+writes cpu_learning.md and cpu_learning.png beside it (sweep_page.py): validation curves, best first.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+from scripts.sweep_page import all_runs, arguments_of, made_by, result_of, unit_of, write_page  # noqa: E402
 
 # Okabe and Ito's colours by kind of run
 KINDS = {
@@ -34,20 +37,14 @@ def kind_of(name: str) -> str:
     return next(kind for kind in KINDS if kind in name)
 
 
-def unit_of(rows: dict[str, dict[str, Any]]) -> str:
-    """Of the losses; results from before other data than text do not say."""
-    return next((str(row["unit"]) for row in rows.values() if "unit" in row), "nats a byte")
-
-
-def table(rows: dict[str, dict[str, Any]], environment: dict[str, str], title: str, trainer: str) -> str:
+def table(result: dict[str, Any], rows: dict[str, dict[str, Any]], title: str) -> list[str]:
     """Markdown, best validation first, with the flags that made each row."""
-    lines = [f"# {title}", "", f"Made by: {environment['command']}; commit {environment['commit']}; "]
-    lines[-1] += f"Python {environment['python']}, torch {environment['torch']}, {environment['device']}."
+    lines = [f"# {title}", "", made_by(result)]
     columns = zip(*(row["flags"] for row in rows.values()), strict=False)
     shared = [flags[0] for flags in itertools.takewhile(lambda flags: len(set(flags)) == 1, columns)]
     if shared and shared[-1].startswith("--"):
         shared.pop()  # a flag whose values differ
-    lines += ["", f"All runs: `python -m training.{trainer} {' '.join(shared)}`, and the flags of the row."]
+    lines += ["", f"{all_runs(result, shared)} and the flags of the row."]
     measures = list(dict.fromkeys(name for row in rows.values() for name in row.get("measures", {})))
     head = "".join(f" | {name}" for name in measures)
     guesses = [row["guess"] for row in rows.values() if "guess" in row]
@@ -60,7 +57,7 @@ def table(rows: dict[str, dict[str, Any]], environment: dict[str, str], title: s
         found = "".join(f" | {row['measures'][measure]:.4f}" for measure in measures)
         found += f" | {row['train']:.4f} | {row['largest_rise']:.3f}"
         lines.append(f"| {name} | {row['valid']:.4f}{found} | `{flags}` |")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 def picture(rows: dict[str, dict[str, Any]], title: str, path: Path, unigram: float | None) -> None:
@@ -95,16 +92,14 @@ def picture(rows: dict[str, dict[str, Any]], title: str, path: Path, unigram: fl
 
 def main() -> int:
     """Write the table and the picture."""
-    parser = argparse.ArgumentParser(description="A table and a picture from the JSON of a sweep.")
-    parser.add_argument("sweep", type=Path)
-    parser.add_argument("--title", required=True)
+    parser = arguments_of("A table and a picture from the JSON of a sweep.")
     parser.add_argument("--unigram", type=float, help="draw this entropy")
     arguments = parser.parse_args()
-    result = json.loads(arguments.sweep.read_text())
+    sweep, title = arguments.sweep, arguments.title
+    result = result_of(sweep)
     rows = {name: row for name, row in result["rows"].items() if "valid" in row}
-    text = table(rows, result["environment"], arguments.title, result.get("trainer", "pretrain"))
-    arguments.sweep.with_suffix(".md").write_text(text)
-    picture(rows, arguments.title, arguments.sweep.with_suffix(".png"), arguments.unigram)
+    write_page(sweep, table(result, rows, title))
+    picture(rows, title, sweep.with_suffix(".png"), arguments.unigram)
     return 0
 
 
