@@ -67,6 +67,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="only what kernels decide: operations, domains, tiles, captured gradients, trajectories",
     )
+    group.addoption(
+        "--clause",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="only tests that check this clause of docs/SPEC.md; may be given again",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -75,9 +82,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     With --kernels those of what stands around the kernels are left out: another lane runs them. Without, they
     do not run either on a backend that does not declare every operation, and are counted with that reason.
     """
+    asked = set(config.getoption("--clause"))
+    others = []
     for item in items:
         clauses = [clause for mark in item.iter_markers("clause") for clause in mark.args]
         item.user_properties.append((CLAUSES, clauses))
+        if asked and not asked & set(clauses):
+            others.append(item)
+    if others:
+        left_out = set(others)
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=others)
     wanted = {f"test_{name}" for name in (*OPERATIONS, *BEYOND_OPERATIONS)}
     around = [item for item in items if item.path.stem not in wanted]
     if config.getoption("--kernels"):
