@@ -6,18 +6,38 @@ Nothing heavy is imported before a command is chosen, so that `--version` and `-
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
+from .interrupts import LINE, STATUS, imports_left_at_once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; gives the exit status: that of the command, or 2 for bad usage."""
+    """Run one command; gives the exit status: that of the command, 2 for bad usage, 130 for an interrupt."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    own, passed_on = _split(words)
-    options = _parser().parse_args(own)
+    try:
+        with imports_left_at_once():
+            return _run(*_split(words))
+    except KeyboardInterrupt:
+        print(LINE, file=sys.stderr)
+        return STATUS
+
+
+def _run(own: list[str], passed_on: list[str]) -> int:
+    parser = _parser()
+    options, unknown = parser.parse_known_args(own)
+    if unknown and options.command == "verify":
+        from .refusal import refuse
+
+        for word in reversed(unknown):
+            del own[len(own) - 1 - own[::-1].index(word)]
+        instead = shlex.join(["arbitor", *own, "--", *unknown])
+        return refuse(f"{unknown[0]} is no option of verify; -- goes before pytest's words: {instead}")
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.command == "doctor":
         from .doctor import doctor
 
@@ -38,9 +58,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .vector_check import check
 
         return check(options.backend, options.device, options.vectors)
-    from .verify import verify
+    if options.command == "mutants":
+        from .mutants.command import mutants, options_of
 
-    return verify(options.backend, options.device, options.report, passed_on, options.capabilities)
+        return mutants(options_of(options))
+    if options.command == "replay":
+        from .suite import replay
+
+        return replay(options.file, options.backend, options.device)
+    if options.command == "fuzz":
+        from .suite import fuzz
+
+        return fuzz(options.backend, options.device, options.minutes, options.only, options.seed)
+    if options.command == "report":
+        from .report.check import check as check_report
+
+        return check_report(options.file)
+    from .verify import Asked, verify
+
+    where = (options.report, options.capabilities, options.waivers, options.case_timeout)
+    return verify(Asked(options.backend, options.device, *where), passed_on)
 
 
 def _sample(options: argparse.Namespace) -> int:
@@ -87,6 +124,10 @@ def _parser() -> argparse.ArgumentParser:
         help="what it declares: FILE.toml or FILE.json (default: its own declaration)",
     )
     verify.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
+    verify.add_argument("--waivers", type=Path, metavar="FILE.toml", help="known failures (docs/reports.md)")
+    verify.add_argument(
+        "--case-timeout", type=_seconds, metavar="S", help="of one test (default: 300, deep examples 3000)"
+    )
     verify.add_argument(
         "--report", type=Path, metavar="FILE", help="default: reports/verify-<backend>-<time>.json"
     )
@@ -107,10 +148,53 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_sample(commands)
     _add_vectors(commands)
+    _add_report(commands)
+    _add_mutants(commands)
+    _add_replay(commands)
+    _add_fuzz(commands)
     inspect = commands.add_parser("inspect", help="what is in a checkpoint: state, trits, exponents, votes")
     inspect.add_argument("file", type=Path, metavar="FILE", help="a checkpoint of ours")
     inspect.add_argument("--picture", type=Path, metavar="FILE.png", help="draw it too; default: no picture")
     return parser
+
+
+def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    replay = commands.add_parser("replay", help="repeat a failed case from its artifact (docs/fuzzing.md)")
+    replay.add_argument("file", type=Path, metavar="FILE.arb", help="what a failed test left in reports/")
+    replay.add_argument("--backend", metavar="NAME", help="as of verify; default: the one that failed")
+    replay.add_argument("--device", choices=("cpu", "cuda"), help="default: the one that it failed on")
+
+
+def _add_fuzz(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    fuzz = commands.add_parser("fuzz", help="random cases without an end, until one fails (docs/fuzzing.md)")
+    fuzz.add_argument("--backend", required=True, metavar="NAME", help="as of verify")
+    fuzz.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
+    fuzz.add_argument("--minutes", type=_minutes, metavar="N", help="end after N minutes; default: never")
+    fuzz.add_argument(
+        "--only", action="append", default=[], metavar="NAME",
+        help="this operation, or steps; may be given again; default: all",
+    )  # fmt: skip
+    fuzz.add_argument(
+        "--seed", type=int, metavar="S", help="the same one gives the same cases; default: random"
+    )
+
+
+def _minutes(text: str) -> float:
+    return _seconds(text) * 60
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError
+    return seconds
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser("report", help="whether a report of verify is whole (docs/reports.md)")
+    actions = report.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="reject one that is truncated, edited, reordered or empty")
+    check.add_argument("file", type=Path, metavar="FILE", help="a report, FILE.json")
 
 
 def _add_vectors(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -120,6 +204,41 @@ def _add_vectors(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check.add_argument("--backend", required=True, metavar="NAME", help="as of verify")
     check.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
     check.add_argument("--vectors", type=Path, metavar="FOLDER", help="default: those that ship")
+
+
+def _add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    mutants = commands.add_parser(
+        "mutants", help="how many wrong programs the suite kills, by clause and lane (docs/mutants.md)"
+    )
+    mutants.add_argument(
+        "--set",
+        action="append",
+        choices=("triton", "tilelang", "torch", "reference", "runtime", "general"),
+        help="may be given again; default: all but general, which is every line of the reference",
+    )
+    mutants.add_argument("--only", default="", metavar="TEXT", help="those with this in their id")
+    mutants.add_argument("--one-per-clause", action="store_true", help="the first one of each clause")
+    mutants.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
+    mutants.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="default: the cores, up to 8 on cuda"
+    )
+    mutants.add_argument(
+        "--seconds", type=float, default=300.0, metavar="S", help="for the tests of one (default: 300)"
+    )
+    mutants.add_argument(
+        "--out", type=Path, default=Path("reports/mutants.json"), metavar="FILE", help="default: %(default)s"
+    )
+    mutants.add_argument("--resume", action="store_true", help="keep the results that FILE has")
+    mutants.add_argument("--score", action="store_true", help="run nothing, show the score of --results")
+    mutants.add_argument(
+        "--results",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="earlier results for the score",
+    )
+    mutants.add_argument("--page", type=Path, metavar="FILE.md", help="write the score there too")
 
 
 def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

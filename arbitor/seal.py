@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SEAL = "sha256"
+FOOTER = "footer"
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -15,3 +16,9 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     bare = {name: value for name, value in record.items() if name != SEAL}
     text = json.dumps(bare, sort_keys=True, separators=(",", ":"))
     return bare | {SEAL: hashlib.sha256(text.encode()).hexdigest()}
+
+
+def digest_above(record: Mapping[str, Any]) -> str:
+    """SHA-256 of the JSON of all that stands above the footer: keys in their order, no blanks, ASCII."""
+    above = {name: value for name, value in record.items() if name != FOOTER}
+    return hashlib.sha256(json.dumps(above, separators=(",", ":")).encode()).hexdigest()

@@ -1,75 +1,154 @@
-"""`arbitor verify`: run the conformance suite on one backend and write down what ran on what.
+"""`arbitor verify`: run the conformance suite on one backend and write down what became of every test.
 
-The suite is found and started, never imported: `arbitor` depends on nothing that depends on it. The report
-counts tests that did not run beside those that passed, with their reasons, and names the commit. It is
-sealed by its own hash, so that one that was edited by hand or cut short shows; that is no signature.
+The suite is found and started, never imported: `arbitor` depends on nothing that depends on it. It always
+runs in workers of pytest-xdist, so that a case that kills its process costs that case only; this process
+collects the verdicts and writes the record (report/record.py) once pytest is done, also after an interrupt.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import signal
+import tempfile
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import Any
+
+from arbitor.kernels.registry import Backend
 
 from . import __path__ as parts
 from .asked import NotUsable, asked_for
-from .blame import Ran, blamed, clauses_of
-from .checkpoint import write_whole
-from .provenance import machine, source
+from .interrupts import STATUS
 from .refusal import refuse
-from .seal import sealed
+
+CASE_TIMEOUT = 300.0  # seconds of one test
+MOST_WORKERS = 4  # on the CPU; each holds torch and the suite in memory
+STOPPED = 2  # pytest's exit status if it ended before the last test
+NOTHING = 5  # pytest's exit status if no test was collected; ours, too, if none ran
 
 
-def verify(
-    name: str, device: str, path: Path | None, arguments: Sequence[str], declared: Path | None = None
-) -> int:
-    """Run `pytest conformance --backend name` and write the report; gives pytest's exit status.
+@dataclass(frozen=True)
+class Asked:
+    """What a verification was asked for; `report` None is reports/verify-<backend>-<time>.json, and
+    `capabilities` and `waivers` are files. `case_timeout` is in seconds, of one test; None is
+    300, or 3000 under --examples deep."""
 
-    `arguments` go to pytest; `path` None is reports/verify-<backend>-<time>.json; `declared` is a file of
-    capabilities. If the backend cannot run, or the suite is not there, that is one sentence and status 2.
+    backend: str
+    device: str = "cpu"
+    report: Path | None = None
+    capabilities: Path | None = None
+    waivers: Path | None = None
+    case_timeout: float | None = None
+
+
+def verify(asked: Asked, arguments: Sequence[str] = ()) -> int:
+    """Run the suite on a backend and write the record; `arguments` go to pytest. Gives pytest's exit status,
+    130 if it was interrupted, or 5 if no test ran.
+
+    If the backend cannot run, or anything that was asked for is not there, that is one sentence and status 2.
     """
+    started = datetime.now(UTC)
     try:
-        backend = asked_for(name, device, declared)
-        suite = find_suite()
-        import pytest
-    except (NotUsable, RuntimeError) as error:
+        path = _path(asked, started)
+        backend, suite = _prepared(asked, path)
+    except (NotUsable, RuntimeError, ValueError) as error:
         return refuse(str(error))
     except ModuleNotFoundError as error:
         return refuse(f"no module named {error.name!r}: the suite needs pip install 'arbitor[test]'")
-    started, begin = datetime.now(UTC), time.monotonic()
-    if path is None:
-        path = Path("reports", f"verify-{_file_name(name)}-{started:%Y-%m-%dT%H-%M-%SZ}.json")
-    collected = Collected()
-    words = [*_layout(suite), "--backend", name, "--device", device, *arguments]
-    words += ["--capabilities", str(declared)] if declared is not None else []
-    status = int(pytest.main(words, plugins=[collected]))
-    record = {
-        "backend": name,
-        "module": backend.module.__name__,
-        "device": device,
-        "capabilities": backend.capabilities.as_record() if backend.capabilities is not None else None,
-        "arguments": list(arguments),
-        "date": started.isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - begin, 1),
-        "exit_status": status,
-        **collected.summary(),
-        "machine": machine(),
-        "source": source(suite.parent),
-    }
-    write_whole(path, (json.dumps(sealed(record), indent=2) + "\n").encode())
+    with _Signals() as signals:
+        return _run(asked, backend, suite, path, arguments, started, signals)
+
+
+def _prepared(asked: Asked, path: Path) -> tuple[Backend, Path]:
+    """The backend and the folder of the suite; raises for all that keeps it from running."""
+    backend = asked_for(asked.backend, asked.device, asked.capabilities)
+    suite = find_suite()
+    for needed in ("pytest", "xdist", "pytest_timeout", "hypothesis", "jsonschema", "jinja2"):
+        if find_spec(needed) is None:  # pytest imports its plugins itself
+            raise ModuleNotFoundError(name=needed)
+    from .report.record import beside
+    from .waivers import load
+
+    if asked.waivers is not None:
+        load(asked.waivers)
+    _make_room(path, beside(path).values())
+    return backend, suite
+
+
+def _run(
+    asked: Asked,
+    backend: Backend,
+    suite: Path,
+    path: Path,
+    arguments: Sequence[str],
+    started: datetime,
+    signals: _Signals,
+) -> int:
+    import pytest
+
+    from .report import record
+    from .report.collected import Collected
+    from .report.sums import counts_of, ran
+
+    begin = time.monotonic()
+    collected = Collected(asked.device)
+    words = [*_layout(suite), *_words(asked, record.beside(path)["JUnit"], arguments), *arguments]
+    try:
+        status = int(pytest.main(words, plugins=[collected, _Apart(signals)]))
+    except KeyboardInterrupt:  # before the session, or a second one while pytest ended after the first
+        status = STATUS
+    signals.held = True
+    if not collected.selected:
+        why = "interrupted before any test was known" if signals.caught else "there was no test"
+        print(f"no report: {why}")
+        return STATUS if signals.caught else status
+    status = _status(status, signals.caught, ran(counts_of(collected.entries())) > 0)
+    times = started, time.monotonic() - begin
+    record.write(record.record_of(collected, backend, arguments, suite, times, status), path)
     print(f"report: {path}")
+    print(", ".join(f"{what}: {file}" for what, file in record.beside(path).items()))
     return status
+
+
+def _status(status: int, interrupted: bool, some: bool) -> int:
+    """Our exit status for that of pytest; `some` says that a test ran."""
+    if interrupted:
+        return STATUS
+    if status == STOPPED:  # at a failure, as it was told to
+        status = 1
+    return status or (0 if some else NOTHING)
+
+
+def _path(asked: Asked, started: datetime) -> Path:
+    """Where the record goes; raises ValueError for a name whose neighbours could not have theirs."""
+    if asked.report is None:
+        return Path("reports", f"verify-{_file_name(asked.backend)}-{started:%Y-%m-%dT%H-%M-%SZ}.json")
+    if asked.report.suffix != ".json":
+        raise ValueError(f"--report {asked.report}: expected a name that ends in .json; others go beside it")
+    return asked.report
 
 
 def _file_name(name: str) -> str:
     """The name of a backend as a part of a file's name: a path or a command line is none."""
     return re.sub(r"[^\w.-]+", "_", name.removeprefix("cmd:")).strip("._") or "backend"
+
+
+def _make_room(path: Path, others: Iterable[Path]) -> None:
+    """Make the folder, and take away an earlier report of that name: a run that is killed leaves none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for file in (path, *others):
+            file.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass  # the folder can be written to
+    except OSError as error:
+        raise ValueError(f"--report {path}: {error.strerror}") from None
 
 
 def find_suite() -> Path:
@@ -81,50 +160,14 @@ def find_suite() -> Path:
     raise RuntimeError(f"the conformance suite is not below {' or '.join(parts)}")
 
 
-class Collected:
-    """A pytest plugin that counts what every test did, also under pytest-xdist."""
-
-    def __init__(self) -> None:
-        self.counts = dict.fromkeys(("passed", "failed", "error", "skipped", "xfailed"), 0)
-        self.reasons: Counter[str] = Counter()
-        self.failed: list[str] = []
-        self.ran: list[Ran] = []
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        """One phase of one test: a pass counts by its call, anything else by the phase where it happened."""
-        if report.skipped:
-            expected = hasattr(report, "wasxfail")
-            self._count("xfailed" if expected else "skipped")
-            self.reasons[report.wasxfail if expected else _reason(report.longrepr)] += 1
-        elif report.failed:
-            self._count("failed" if report.when == "call" else "error", report.nodeid)
-            self.ran.append(Ran(report.nodeid, clauses_of(report), True))
-        elif report.when == "call":
-            self._count("passed")
-            self.ran.append(Ran(report.nodeid, clauses_of(report), False))
-
-    def pytest_collectreport(self, report: Any) -> None:
-        """A file that could not be collected, or was skipped as a whole."""
-        if report.failed:
-            self._count("error", report.nodeid)
-        elif report.skipped:
-            self._count("skipped")
-            self.reasons[_reason(report.longrepr)] += 1
-
-    def _count(self, outcome: str, failed: str = "") -> None:
-        self.counts[outcome] += 1
-        if failed:
-            self.failed.append(failed)
-
-    def summary(self) -> dict[str, Any]:
-        """Counts by outcome, how often which reason kept a test from running, what failed, sorted, and the
-        clauses that it points at (blame.py)."""
-        return {
-            "counts": self.counts,
-            "not_run": dict(sorted(self.reasons.items())),
-            "failed": sorted(self.failed),
-            "clauses": blamed(self.ran),
-        }
+def _words(asked: Asked, junit: Path, arguments: Sequence[str]) -> list[str]:
+    """pytest's arguments that are ours; those of the user come after them, so that they win."""
+    deep = "--examples deep" in " ".join(arguments).replace("=", " ")
+    seconds = asked.case_timeout or CASE_TIMEOUT * (10 if deep else 1)
+    words = ["--backend", asked.backend, "--device", asked.device, "--timeout", f"{seconds:g}"]
+    words += ["-n", str(min(len(os.sched_getaffinity(0)), MOST_WORKERS)), "--junitxml", str(junit)]
+    words += ["--capabilities", str(asked.capabilities)] if asked.capabilities is not None else []
+    return words + (["--waivers", str(asked.waivers)] if asked.waivers is not None else [])
 
 
 def _layout(suite: Path) -> list[str]:
@@ -136,5 +179,53 @@ def _layout(suite: Path) -> list[str]:
     return [str(suite), *alone]
 
 
-def _reason(where: Any) -> str:
-    return str(where[2]).removeprefix("Skipped: ") if isinstance(where, tuple) else str(where)
+class _Signals:
+    """SIGINT, SIGTERM and SIGHUP are interrupts; `held`, they wait until the report is written."""
+
+    def __init__(self) -> None:
+        self.caught = self.held = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            before = signal.getsignal(number)
+            if before is not signal.SIG_IGN:  # as nohup and shells in the background ask for
+                self._before[number] = before
+                signal.signal(number, self._catch)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        self.caught = True
+        if not self.held:
+            raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if there was one."""
+        if self.caught:
+            raise KeyboardInterrupt
+
+
+class _Apart:
+    """A pytest plugin that refuses a run in this process: what ends the process would end the report.
+
+    It also sees to an interrupt that something swallowed, as imports of C extensions may.
+    """
+
+    def __init__(self, signals: _Signals) -> None:
+        self.signals = signals
+
+    def pytest_configure(self, config: Any) -> None:
+        import pytest
+
+        if not config.option.collectonly and (config.option.dist == "no" or not config.option.tx):
+            raise pytest.UsageError("-n is 0, expected 1 or more: verify judges in processes of their own")
+
+    def pytest_sessionstart(self) -> None:
+        self.signals.check()
+
+    def pytest_runtest_logstart(self) -> None:
+        self.signals.check()

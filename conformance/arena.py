@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from arbitor.conformance.cases import carry
 from arbitor.conformance.compare import assert_same, difference
-from arbitor.conformance.target import Arguments, Arrays, Target, call
+from arbitor.conformance.target import Arguments, Arrays, CaseLost, Target, call
 from arbitor.kernels.operations import OPERATIONS
 
 # 10100101 and 01011010 are legal codes and tiny or huge floats; 11111111 is an illegal code, -1 and a NaN
@@ -145,17 +146,30 @@ def check_in_arena(
     expected = call(target.judge, operation, judged)
     for pattern in PATTERNS:
         arena = Arena(pattern, shift, turned)
-        mine = target.placed(arguments, arena.place)
-        with Poisoned(arena):
-            actual = call(target.backend, operation, mine, target.device)
+        actual: Arrays = {}
         try:
-            arena.check()
-        except AssertionError as error:
-            raise AssertionError(f"{operation}, pattern 0x{pattern:02X}: {error}") from None
-        for array in OPERATIONS[operation].arrays:
-            if not array.in_place and difference(array.name, arguments[array.name], mine[array.name]):
-                raise AssertionError(f"{operation} changed its input {array.name}")
-        assert_same(operation, arguments, expected, actual, target.backend.name)
-        check_padding(operation, arguments, actual)
+            _check_pattern(target, operation, arguments, arena, expected, actual)
+        except (Exception, CaseLost) as error:
+            way = {"arena": {"shift": shift, "turned": list(turned)}}
+            carry(error, target.case(operation, arguments, way, expected, actual))
+            raise
         buffers += len(arena.blocks)
     return buffers
+
+
+def _check_pattern(
+    target: Target, operation: str, arguments: Arguments, arena: Arena, expected: Arrays, actual: Arrays
+) -> None:
+    """One call in an arena; `actual` takes what it gives."""
+    mine = target.placed(arguments, arena.place)
+    with Poisoned(arena):
+        actual |= call(target.backend, operation, mine, target.device)
+    try:
+        arena.check()
+    except AssertionError as error:
+        raise AssertionError(f"{operation}, pattern 0x{arena.pattern:02X}: {error}") from None
+    for array in OPERATIONS[operation].arrays:
+        if not array.in_place and difference(array.name, arguments[array.name], mine[array.name]):
+            raise AssertionError(f"{operation} changed its input {array.name}")
+    assert_same(operation, arguments, expected, actual, target.backend.name)
+    check_padding(operation, arguments, actual)

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from arbitor.verify import find_suite
+
+# pytest's words for a run of few files, so that a process of it is soon there
+FEW = [
+    f"--ignore={find_suite() / 'meta'}",
+    f"--ignore-glob={find_suite()}/test_[!p]*",
+    "-p",
+    "no:cacheprovider",
+]
+
 
 def refused(status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Status 2, one sentence, no text."""

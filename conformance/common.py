@@ -38,8 +38,8 @@ HOW: Arguments = {
 }  # fmt: skip
 # test files, beside those of the operations, whose results are a backend's doing (--kernels)
 BEYOND_OPERATIONS = (
-    "vectors", "claims", "examples", "domains", "tiles", "buffers", "configurations", "large",
-    "preconditions", "gradient_capture", "update_report", "trajectory", "bench",
+    "vectors", "claims", "examples", "domains", "tiles", "buffers", "pointers", "configurations", "large",
+    "preconditions", "gradient_capture", "module_steps", "update_report", "trajectory", "machine", "bench",
 )  # fmt: skip
 POISON = 85  # in the gaps between the elements of a strided tensor
 EXAMPLES = range(4)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from arbitor.conformance.explain import explained
 from arbitor.conformance.repro import reproduction
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -40,8 +41,9 @@ def assert_same(
     for name, array in sorted(expected.items(), key=lambda item: item[0] == "counts"):
         found = difference(name, array, actual.get(name))
         if found is not None:
+            why = explained(operation, arguments, expected, actual, name)
             how = reproduction(operation, dict(arguments), backend)
-            raise AssertionError(f"{operation}: {found}\nto repeat it:\n{how}")
+            raise AssertionError(f"{operation}: {found}\n{why}to repeat it:\n{how}")
 
 
 def difference(name: str, expected: torch.Tensor, actual: Any) -> str | None:

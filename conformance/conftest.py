@@ -19,16 +19,19 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from arbitor.asked import NotUsable, asked_for
 from arbitor.blame import CLAUSES, Ran, blamed, clauses_of
-from arbitor.conformance import declared
+from arbitor.conformance import declared, isolation, waiving
+from arbitor.conformance.artifacts import Artifacts
 from arbitor.conformance.common import BEYOND_OPERATIONS, Total
+from arbitor.conformance.identity import Identity
 from arbitor.conformance.target import Target, target_of
 from arbitor.conformance.trainers import Runs, threads_kept
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import ENVIRONMENT_VARIABLE, Backend
+from arbitor.report.collected import collected_of
 
 TARGET = pytest.StashKey[Target]()
 LISTED = 6  # clauses of failed tests
@@ -38,6 +41,12 @@ settings.register_profile(
     "quick", derandomize=True, max_examples=100, deadline=None, database=None, suppress_health_check=_SLOW
 )
 settings.register_profile("deep", max_examples=1000, deadline=None, suppress_health_check=_SLOW)
+settings.register_profile(
+    "unshrunk",
+    settings.get_profile("quick"),
+    phases=(Phase.explicit, Phase.generate),
+    report_multiple_bugs=False,
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,11 +58,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--capabilities", type=Path, help="what the backend declares: FILE.toml or FILE.json")
     group.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="of the backend's arrays")
+    group.addoption("--waivers", type=Path, metavar="FILE", help="known failures: FILE.toml (docs/reports.md)")
     group.addoption(
         "--examples",
         default="quick",
-        choices=("quick", "deep"),
-        help="quick: 100 per property, always the same ones (default); deep: 1000 random ones",
+        choices=("quick", "deep", "unshrunk"),
+        help="quick: 100 per property, always the same ones (default); deep: 1000 random ones; "
+        "unshrunk: as quick, without looking for a smaller failure",
     )
 
     group.addoption(
@@ -114,11 +125,18 @@ def pytest_configure(config: pytest.Config) -> None:
     name = config.getoption("--backend")
     if (name, device) == ("triton", "cpu") and not config.getoption("--machine-code"):
         os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when the kernels are imported, below
+    identity = Identity()
     try:
         declared.skip_undeclared(asked_for(name, device, config.getoption("--capabilities")))
     except NotUsable as error:
         raise pytest.UsageError(f"--backend {name}: {error}") from None
     config.stash[TARGET] = target_of(name, device)
+    declared.draw_around_tiles(config.stash[TARGET])
+    identity.take(config.stash[TARGET])
+    config.pluginmanager.register(identity)
+    config.pluginmanager.register(Artifacts())
+    isolation.register(config)
+    waiving.register(config)
 
 
 def _under_test(config: pytest.Config) -> str:
@@ -158,6 +176,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     skipped = terminalreporter.stats.get("skipped", ())
     for reason, count in sorted(Counter(_reason(report) for report in skipped).items()):
         write(f"not run: {reason}: {count}")
+    collected = collected_of(config)
+    for line in collected.lines() if collected is not None else ():
+        write(line)
 
 
 def _write_blame(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,41 +1,102 @@
-"""Repeats a saved failing call: `python -m arbitor.conformance.replay reports/repro-pack-0123456789ab.npz
---backend torch`.
-"""
+"""`arbitor replay`: repeats the case of an artifact on any backend, against the judge of today."""
 
 from __future__ import annotations
 
-import argparse
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from arbitor.conformance.repro import load
-from arbitor.conformance.target import CaseLost, target_of
+import torch
+
+from arbitor.asked import NotUsable, asked_for
+from arbitor.conformance.archive import Artifact, ArtifactError, read
+from arbitor.conformance.arena import check_in_arena
+from arbitor.conformance.artifacts import message_of
+from arbitor.conformance.cases import Case, FailedCall, FailedSteps, case_of, laid_out
+from arbitor.conformance.compare import difference
+from arbitor.conformance.guard import Dishonest
+from arbitor.conformance.machine import twins
+from arbitor.conformance.target import CaseLost, Layout, Target, call, own, target_of
 from arbitor.refusal import refuse
+from arbitor.suite import interpret
+
+SAME, DIFFERS = 0, 1
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit status 0 if the backend now agrees with its judge; 1 if not, and the difference is printed; 2 with
-    one sentence if it cannot be asked."""
-    parser = argparse.ArgumentParser(prog="python -m arbitor.conformance.replay", description=__doc__)
-    parser.add_argument("file", type=Path, help="what a failing test saved")
-    parser.add_argument("--backend", default="torch", help="as of arbitor verify (default: torch)")
-    parser.add_argument("--device", default="cpu", help="where the backend's arrays are (default: cpu)")
-    options = parser.parse_args(argv)
-    operation, arguments = load(options.file)
+def main(file: Path, backend: str | None = None, device: str | None = None) -> int:
+    """0 if the backend gives what the judge gives; 1 if not, and the difference is printed; 2 with one
+    sentence if it cannot be asked. None takes what the artifact recorded."""
     try:
-        target = target_of(options.backend, options.device)
-    except (ValueError, RuntimeError) as error:
+        artifact = read(file)
+        name, place = backend or artifact.case.backend, device or artifact.case.device
+        interpret(name, place)
+        lacking = _lacking(artifact.case, asked_for(name, place))
+        if lacking is not None:
+            return refuse(f"backend {name!r}: {lacking}")
+    except (ArtifactError, NotUsable) as error:
         return refuse(str(error))
-    reason = target.backend.lacks(operation)
-    if reason is not None:
-        return refuse(f"backend {options.backend!r}: {reason}")
+    if artifact.failure.test:
+        print(f"failed in {artifact.failure.test} on {artifact.case.backend} ({artifact.case.device})")
+    target = target_of(name, place)
     try:
-        target.check(operation, arguments)
-    except (AssertionError, CaseLost) as error:
-        print(error)
-        return 1
-    print(f"{operation}: {target.backend.name} and {target.judge.name} give the same bytes")
-    return 0
+        before = repeat(target, artifact.case)
+    except (Exception, CaseLost, Dishonest) as error:
+        print(_since(artifact, error), end="")
+        print(message_of(error))
+        return DIFFERS
+    print(_since(artifact, before), end="")
+    what = artifact.case.operation if isinstance(artifact.case, FailedCall) else "steps"
+    print(f"{what}: {shlex.quote(name)} and {target.judge.name} give the same bytes")
+    return SAME
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _lacking(case: Case, backend: Any) -> str | None:
+    """What the backend does not declare of what the case needs, in words, or None."""
+    if isinstance(case, FailedCall):
+        lacks: str | None = backend.lacks(case.operation)
+        return lacks
+    return (
+        f"steps need every operation, and {', '.join(backend.gaps)} are not declared"
+        if backend.gaps
+        else None
+    )
+
+
+def repeat(target: Target, case: Case) -> Case:
+    """Do the case again -> what the judge says to it now. Raises what the failed test would raise."""
+    if isinstance(case, FailedSteps):
+        hashes = twins.run(target, case.configuration, case.steps)
+        return FailedSteps(case.configuration, case.steps, case.backend, case.device, hashes)
+    arguments = dict(case.arguments)
+    if "arena" in case.way:
+        arena = case.way["arena"]
+        check_in_arena(target, case.operation, arguments, arena["shift"], arena["turned"])
+    else:
+        target.check(case.operation, arguments, _layout(case.way))
+    copies = {n: v.clone() if isinstance(v, torch.Tensor) else v for n, v in arguments.items()}
+    expected = call(target.judge, case.operation, copies)
+    return FailedCall(case.operation, arguments, case.backend, case.device, expected)
+
+
+def _layout(way: Mapping[str, Any]) -> Layout:
+    strides = way.get("strides", {})
+    return lambda name, tensor: laid_out(tensor, *strides[name]) if name in strides else own(name, tensor)
+
+
+def _since(artifact: Artifact, now: Case | BaseException) -> str:
+    """A line that says that the judge's answer is no longer what was recorded, or ""."""
+    found = case_of(now) if isinstance(now, BaseException) else now
+    if isinstance(artifact.case, FailedSteps) and isinstance(found, FailedSteps):
+        for number, (old, new) in enumerate(zip(artifact.case.hashes, found.hashes, strict=False), 1):
+            if old != new:
+                return (
+                    f"the judge's state after step {number} is not what was recorded: the specification, the "
+                    "library or the float work between the modules (another torch or machine) has changed\n"
+                )
+    if isinstance(artifact.case, FailedCall) and isinstance(found, FailedCall) and artifact.case.expected:
+        for name, array in artifact.case.expected.items():
+            how = difference(name, array, found.expected.get(name))
+            if how is not None:
+                return f"the judge's answer is not what was recorded: {how}\n"
+    return ""

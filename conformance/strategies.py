@@ -9,7 +9,6 @@ Shapes stay small enough for the oracle.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,25 +17,16 @@ from hypothesis import strategies as st
 
 from arbitor.conformance import arrays
 from arbitor.conformance.arrays import Array, Kinds, Shape
+from arbitor.conformance.extents import EXTENTS, Choose, extents, tiles_of
 from arbitor.conformance.target import Arguments
 from arbitor.kernels.operations import OPERATIONS
 
-Choose = Callable[[Sequence[Any]], Any]
 Builder = Callable[[Choose], Arguments]
 
-EXTENTS = (*range(1, 10), 15, 16, 17, 31, 32, 33, 63, 64, 65)
-BUDGET = 20_000  # products of one operation
 GROUP_SIZES = (4, 8, 12, 16, 32, 64, 1024)
 THRESHOLDS = (1, 2, 31, 32, 64, 126, 127)
 WORDS = (0, 1, 2**32 - 1)  # of steps and streams
 SIZED = ("linear_forward", "input_gradient", "weight_gradient", "linear_update")  # of `sized_example`
-
-
-def _sizes(choose: Choose, number: int) -> list[int]:
-    found: list[int] = []
-    for _ in range(number):
-        found.append(choose([n for n in EXTENTS if n * prod(found) <= BUDGET]))
-    return found
 
 
 def _wide(choose: Choose, edges: Sequence[int], bits: int) -> int:
@@ -150,7 +140,7 @@ def _state(choose: Choose, rows: int, columns: int, how: Arguments, table: bool 
 
 def _packing(name: str, pack: Callable[[Array], torch.Tensor] | None = None) -> Builder:
     def build(choose: Choose) -> Arguments:
-        trits = _trits(choose, *_sizes(choose, 2))
+        trits = _trits(choose, *extents(choose, "RC"))
         return {name: pack(trits), "columns": trits.shape[1]} if pack else {name: _tensor(trits, "int8")}
 
     return build
@@ -162,7 +152,7 @@ def _philox(choose: Choose) -> Arguments:
 
 
 def _initialise(choose: Choose) -> Arguments:
-    rows, columns = _sizes(choose, 2)
+    rows, columns = extents(choose, "OI")
     how = _how(choose)
     return {
         "out_features": rows,
@@ -173,7 +163,7 @@ def _initialise(choose: Choose) -> Arguments:
 
 
 def _quantise_nearest(choose: Choose) -> Arguments:
-    rows, columns = _sizes(choose, 2)
+    rows, columns = extents(choose, "RC")
     return {"x": _float_tensor(_floats(choose, (rows, columns)))}
 
 
@@ -182,13 +172,13 @@ def _quantise_stochastic(choose: Choose) -> Arguments:
 
 
 def _quantise_columns(choose: Choose) -> Arguments:
-    columns, rows = _sizes(choose, 2)
+    columns, rows = extents(choose, "OT")
     dy = _float_tensor(_floats(choose, (columns, rows)).T)
     return {"dy": dy, "e_x": _row_exponents(choose, rows)} | _random(choose)
 
 
 def _linear_forward(choose: Choose) -> Arguments:
-    rows, columns, tokens = _sizes(choose, 3)
+    rows, columns, tokens = extents(choose, "OIT")
     scale = _scale(choose)
     return {
         "q_x": _quantised(choose, tokens, columns),
@@ -199,7 +189,7 @@ def _linear_forward(choose: Choose) -> Arguments:
 
 
 def _input_gradient(choose: Choose) -> Arguments:
-    rows, columns, tokens = _sizes(choose, 3)
+    rows, columns, tokens = extents(choose, "OIT")
     scale = _scale(choose)
     return {
         "q_d": _quantised(choose, tokens, rows),
@@ -210,12 +200,12 @@ def _input_gradient(choose: Choose) -> Arguments:
 
 
 def _weight_gradient(choose: Choose) -> Arguments:
-    rows, columns, tokens = _sizes(choose, 3)
+    rows, columns, tokens = extents(choose, "OIT")
     return {"q_g": _quantised(choose, tokens, rows), "q_x": _quantised(choose, tokens, columns)}
 
 
 def _ternary_update(choose: Choose) -> Arguments:
-    rows, columns = _sizes(choose, 2)
+    rows, columns = extents(choose, "OI")
     how = _how(choose)
     kinds = arrays.gradients(how["group_size"])
     gradient = _array(choose, kinds, (rows, columns), (-arrays.INT32_MAX, 0, arrays.INT32_MAX))
@@ -223,7 +213,7 @@ def _ternary_update(choose: Choose) -> Arguments:
 
 
 def _linear_update(choose: Choose) -> Arguments:
-    rows, columns, tokens = _sizes(choose, 3)
+    rows, columns, tokens = extents(choose, "OIT")
     how = _how(choose)
     operands = {"q_g": _quantised(choose, tokens, rows), "q_x": _quantised(choose, tokens, columns)}
     return operands | _state(choose, rows, columns, how) | how
@@ -239,7 +229,7 @@ def _tokens(choose: Choose, tokens: int, rows: int) -> torch.Tensor:
 
 
 def _embedding_forward(choose: Choose) -> Arguments:
-    rows, columns, tokens = _sizes(choose, 3)
+    rows, columns, tokens = extents(choose, "VCT")
     scale = _scale(choose)
     return {
         "tokens": _tokens(choose, tokens, rows),
@@ -251,12 +241,12 @@ def _embedding_forward(choose: Choose) -> Arguments:
 
 
 def _embedding_gradient(choose: Choose) -> Arguments:
-    rows, columns, tokens = _sizes(choose, 3)
+    rows, columns, tokens = extents(choose, "VCT")
     return {"tokens": _tokens(choose, tokens, rows), "q": _quantised(choose, tokens, columns), "rows": rows}
 
 
 def _embedding_update(choose: Choose) -> Arguments:
-    rows, columns, tokens = _sizes(choose, 3)
+    rows, columns, tokens = extents(choose, "VCT")
     how = _how(choose)
     operands = {"tokens": _tokens(choose, tokens, rows), "q": _quantised(choose, tokens, columns)}
     return operands | _state(choose, rows, columns, how, table=True) | how
@@ -286,13 +276,14 @@ BUILDERS: dict[str, Builder] = {
 
 @st.composite
 def arguments_of(draw: st.DrawFn, operation: str) -> Arguments:
-    """Hypothesis strategy: the arguments of one legal call, by name."""
+    """Hypothesis strategy: the arguments of one legal call, by name, around the tiles that are declared."""
 
     def choose(options: Sequence[Any]) -> Any:
         if isinstance(options, range):
             return draw(st.integers(options[0], options[-1]))
         return draw(st.sampled_from(options))
 
+    vars(choose)["tiles"] = tiles_of(operation)
     return _in_order(operation, BUILDERS[operation](choose))
 
 

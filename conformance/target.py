@@ -2,12 +2,14 @@
 
 The expected results come from `reference`. The reference itself is judged by the oracle, because a check that
 cannot fail is a defect. Both run through the registry, so a stranger's module is tested exactly as ours is.
-Every call gets tensors of its own: neither side sees what the other wrote.
+Every call gets tensors of its own: neither side sees what the other wrote. guard.py says what a backend may
+not do while it is called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -15,7 +17,9 @@ from typing import Any
 import pytest
 import torch
 
+from arbitor.conformance.cases import FailedCall, carry, way_of
 from arbitor.conformance.compare import assert_same, difference
+from arbitor.conformance.guard import given, hold, is_other, taken, watch
 from arbitor.conformance.repro import reproduction
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.program import ProgramFailed
@@ -44,11 +48,14 @@ class CaseLost(BaseException):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What both sides gave, results and arguments written in place, by name; and inputs that were changed."""
+    """What both sides gave, results and arguments written in place, by name; inputs that were changed; the
+    arguments as the target got them, and as they were before."""
 
     expected: Arrays
     actual: Arrays
     disturbed: tuple[str, ...]
+    placed: Arguments
+    arguments: Arguments
 
 
 def judge_of(backend_name: str) -> Backend:
@@ -69,7 +76,9 @@ def call(backend: Backend, operation: str, arguments: Arguments, device: str = "
         found = getattr(backend, operation)(**arguments, **({} if table.arrays else {"device": device}))
     except ProgramFailed as error:
         how = reproduction(operation, arguments, backend.name)
-        raise CaseLost(f"{backend.name}: {error}\nto repeat it:\n{how}") from None
+        lost = CaseLost(f"{backend.name}: {error}\nto repeat it:\n{how}")
+        carry(lost, FailedCall(operation, arguments, backend.name, device))
+        raise lost from None
     results = found if isinstance(found, tuple) else (found,)
     named = {array.name: result for array, result in zip(table.results, results, strict=True)}
     return named | {array.name: arguments[array.name] for array in table.arrays if array.in_place}
@@ -91,7 +100,7 @@ class Target:
     """A backend under test beside its judge. Its arrays are on `device`; the judge is on the CPU."""
 
     def __init__(self, backend: Backend, judge: Backend, device: str = "cpu") -> None:
-        self.backend = backend
+        self.backend = watch(backend)
         self.judge = judge
         self.device = device
 
@@ -109,25 +118,51 @@ class Target:
             pytest.skip(reason)
 
     def run_both(self, operation: str, arguments: Arguments, layout: Layout = own) -> Outcome:
-        """The same call on both sides; only the target gets the unusual layout."""
+        """The same call on both sides; only the target gets the unusual layout.
+
+        The judge comes last, so that no expected result exists while the backend runs (guard.py).
+        """
         self.needs(operation)
-        copies = {n: own(n, v) if isinstance(v, torch.Tensor) else v for n, v in arguments.items()}
-        expected = call(self.judge, operation, copies)
+        held = hold(arguments)
         mine = self.placed(arguments, layout)
-        actual = call(self.backend, operation, mine, self.device)
-        disturbed = tuple(
-            array.name
-            for array in OPERATIONS[operation].arrays
-            if not array.in_place and difference(array.name, arguments[array.name], mine[array.name])
-        )
-        return Outcome(expected, actual, disturbed)
+        try:
+            actual = taken(call(self.backend, operation, mine, self.device))
+        except (Exception, CaseLost) as error:
+            expected: Arrays = {}
+            with suppress(Exception):  # the judge may refuse it too
+                expected = call(self.judge, operation, given(held))
+            carry(error, self.case(operation, given(held), way_of(mine), expected))
+            raise
+        judged = given(held)
+        expected = call(self.judge, operation, judged)
+        arrays = OPERATIONS[operation].arrays
+        disturbed = tuple(a.name for a in arrays if not a.in_place and is_other(held[a.name], mine[a.name]))
+        before = judged | given({a.name: held[a.name] for a in arrays if a.in_place})
+        return Outcome(expected, actual, disturbed, mine, before)
+
+    def case(
+        self,
+        operation: str,
+        arguments: Arguments,
+        way: dict[str, Any],
+        expected: Arrays,
+        actual: Arrays | None = None,
+    ) -> FailedCall:
+        """What a failure of that call carries (cases.py)."""
+        return FailedCall(operation, arguments, self.backend.name, self.device, expected, actual or {}, way)
 
     def check(self, operation: str, arguments: Arguments, layout: Layout = own) -> Arrays:
         """Raises AssertionError unless both give the same bytes and inputs stay; gives the results."""
         outcome = self.run_both(operation, arguments, layout)
-        assert_same(operation, arguments, outcome.expected, outcome.actual, self.backend.name)
-        if outcome.disturbed:
-            raise AssertionError(f"{operation} changed its input {', '.join(outcome.disturbed)}")
+        arguments = outcome.arguments
+        try:
+            assert_same(operation, arguments, outcome.expected, outcome.actual, self.backend.name)
+            if outcome.disturbed:
+                raise AssertionError(f"{operation} changed its input {', '.join(outcome.disturbed)}")
+        except AssertionError as error:
+            way = way_of(outcome.placed)
+            carry(error, self.case(operation, arguments, way, outcome.expected, outcome.actual))
+            raise
         return {name: array.cpu() for name, array in outcome.actual.items()}
 
     def aid(self, operation: str, arguments: Arguments) -> Arrays:

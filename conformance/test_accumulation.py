@@ -46,6 +46,20 @@ def test_microbatches_update_as_one_batch(target: Target, parts: tuple[int, ...]
 
 
 @pytest.mark.clause("ARB-RUN-013")
+@pytest.mark.parametrize("rows", [5, 7, 10])
+def test_a_share_has_the_gradient_of_the_whole(rows: int) -> None:
+    """Of seven microbatches, bit for bit: a sum over one count, and no mean of means."""
+    whole = torch.randn(7 * rows, 9, generator=torch.Generator().manual_seed(rows)).requires_grad_()
+    targets, truth = torch.arange(7 * rows) % 9, torch.zeros(7 * rows, 9)
+    squared_error = pytest.importorskip("training.image_tasks").mean_squared_error
+    for loss, other in ((task.mean_cross_entropy, targets), (squared_error, truth)):
+        (expected,) = torch.autograd.grad(loss(whole, other, 1), whole)
+        parts = zip(whole.chunk(7), other.chunk(7), strict=True)
+        found = [torch.autograd.grad(loss(part, its, 7), part)[0] for part, its in parts]
+        assert torch.equal(torch.cat(found), expected)
+
+
+@pytest.mark.clause("ARB-RUN-013")
 def test_the_order_of_microbatches_counts(target: Target) -> None:
     """Random bits belong to a token's number, so the check above would see tokens that change places."""
     ends = []

@@ -6,21 +6,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
 from arbitor import __version__, doctor
-from arbitor.blame import CLAUSES
 from arbitor.cli import main
+from arbitor.conformance.commands import FEW, refused
 from arbitor.kernels import registry
 from arbitor.provenance import package_version, source
-from arbitor.seal import sealed
-from arbitor.verify import Collected, find_suite
+from arbitor.report.check import verdict
+from arbitor.verify import find_suite
 
-SELECTION = ["-k", "test_pack and test_repeats", "-p", "no:xdist"]
+SELECTION = ["-k", "test_pack and test_repeats", "-n", "1", *FEW]
 
 
 def run(*words: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -126,63 +124,82 @@ def test_a_copy_is_the_commit_that_it_is_told_to_be(monkeypatch: pytest.MonkeyPa
 
 
 def test_verify(tmp_path: Path) -> None:
-    """A small selection: streamed, counted, sealed."""
+    """A small selection: streamed, counted, with a footer; and what is beside it."""
     found = run("verify", "--backend", "reference", "--", *SELECTION, folder=tmp_path)
     assert found.returncode == 0, found.stdout + found.stderr
-    [path] = (tmp_path / "reports").iterdir()
-    assert path.name.startswith("verify-reference-20")
-    assert f"report: {Path('reports', path.name)}" in found.stdout
-    record = json.loads(path.read_text())
-    assert record["module"] == "arbitor.reference"
-    assert record["exit_status"] == 0
-    assert record["arguments"] == SELECTION
-    passed = record["counts"].pop("passed")
+    files = sorted(path.name for path in (tmp_path / "reports").iterdir())
+    stem = files[0].removesuffix(".badge.json")
+    assert stem.startswith("verify-reference-20")
+    assert files == [f"{stem}.badge.json", f"{stem}.html", f"{stem}.json", f"{stem}.xml"]
+    path = Path("reports", f"{stem}.json")
+    assert f"report: {path}" in found.stdout
+    record = json.loads((tmp_path / path).read_bytes())
+    assert record["backend"]["module"] == "arbitor.reference"
+    assert record["run"]["exit_status"] == 0
+    assert record["run"]["arguments"] == SELECTION
+    passed = record["counts"]["passed"]
     assert passed > 0
     assert f"{passed} passed" in found.stdout
-    assert record["counts"]["failed"] == record["counts"]["error"] == 0
+    assert record["counts"]["failed"] == record["counts"]["crashed"] == 0
     # an installed suite skips files that need the checkout
-    assert record["counts"]["skipped"] == sum(record["not_run"].values())
+    assert record["counts"]["not_run"] == sum(record["not_run"].values())
     assert record["machine"]["torch"] == package_version("torch")
     assert record["source"] == source(find_suite().parent)
-    record["counts"] = {"passed": passed, **record["counts"]}
-    assert sealed(record) == record
-    record["counts"]["passed"] += 1
-    assert sealed(record) != record
+    assert verdict((tmp_path / path).read_bytes()).startswith(f"reference on cpu: {passed} passed")
 
 
 def test_verify_gives_the_status_of_pytest(tmp_path: Path) -> None:
-    """Nothing selected is status 5, and the report says so."""
+    """Nothing selected is status 5, and no report; an earlier one of that name is gone."""
     path = tmp_path / "here" / "r.json"
-    words = ("verify", "--backend", "reference", "--report", str(path))
-    assert run(*words, "--", "-k", "no_such_test", folder=tmp_path).returncode == 5
-    record = json.loads(path.read_text())
-    assert record["exit_status"] == 5
-    assert record["counts"]["passed"] == 0
+    path.parent.mkdir()
+    path.write_text("earlier")
+    words = (
+        "verify",
+        "--backend",
+        "reference",
+        "--report",
+        str(path),
+        "--",
+        *SELECTION,
+        "-k",
+        "no_such_test",
+    )
+    ended = run(*words, folder=tmp_path)
+    assert ended.returncode == 5
+    assert "no report: there was no test" in ended.stdout
+    assert not path.exists()
 
 
-def test_outcomes_are_counted_once() -> None:
-    """A phase that fails outside the call is an error; skips and expected failures keep their reasons."""
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["-k", "y"],
+            "-k is no option of verify; -- goes before pytest's words: arbitor verify --backend x -- -k y",
+        ),
+        (["-n", "2", "-k", "x"], "arbitor verify --backend x -- -n 2 -k x"),
+        (["--report", "r.txt"], "--report r.txt: expected a name that ends in .json"),
+        (["--report", "/dev/null/r.json"], "--report /dev/null/r.json: "),
+        (["--waivers", "absent.toml"], "absent.toml: No such file or directory"),
+    ],
+)
+def test_verify_refuses_words(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is started."""
+    status = main(["verify", "--backend", "x" if "arbitor" in message else "reference", *words])
+    refused(status, message, capsys)
 
-    def report(when: str, outcome: str, **more: Any) -> Any:
-        kinds = {kind: kind == outcome for kind in ("passed", "failed", "skipped")}
-        properties = [("domain", "bytes size 256"), (CLAUSES, ["ARB-PACK-001"])]
-        named = {"when": when, "nodeid": f"test_{when}", "user_properties": properties}
-        return SimpleNamespace(longrepr=None, **named, **kinds, **more)
 
-    collected = Collected()
-    for when in ("setup", "call", "teardown"):
-        collected.pytest_runtest_logreport(report(when, "passed"))
-    for when in ("call", "teardown"):
-        collected.pytest_runtest_logreport(report(when, "failed"))
-    skip = report("setup", "skipped")
-    skip.longrepr = ("file", 1, "Skipped: no GPU")
-    collected.pytest_runtest_logreport(skip)
-    collected.pytest_collectreport(skip)
-    collected.pytest_runtest_logreport(report("call", "skipped", wasxfail="issue 1"))
-    collected.pytest_collectreport(report("collect", "failed"))
-    assert collected.summary() == {
-        "counts": {"passed": 1, "failed": 1, "error": 2, "skipped": 2, "xfailed": 1},
-        "not_run": {"issue 1": 1, "no GPU": 2},
-        "failed": ["test_call", "test_collect", "test_teardown"],
-        "clauses": {"ARB-PACK-001": {"failed": 2, "ran": 3}},
-    }
+def test_an_interrupt_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also while a command is still importing what it needs."""
+
+    def interrupted(name: str, *rest: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "arbitor.inspect_file", raising=False)
+    with monkeypatch.context() as during:
+        during.setattr("builtins.__import__", interrupted)
+        status = main(["inspect", "x"])
+    assert status == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -167,6 +167,7 @@ def test_tinyshakespeare_without_network(
         load_corpus("tinyshakespeare")
 
 
+@pytest.mark.clause("ARB-TRAIN-003")
 def test_unigram_entropy() -> None:
     """Nats: uniform over 256 is log 256, one symbol is 0, and one in four is known."""
     assert unigram_entropy(np.arange(256, dtype=np.uint8)) == pytest.approx(math.log(256), rel=1e-12)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,33 @@ def test_no_float_anywhere(target: Target) -> None:
     linear = {"codes", "t_accum", "e", "e_accum", "_extra_state"}
     assert set(model.head.state_dict()) == linear
     assert set(model.embedding.state_dict()) == linear - {"e_accum"} | {"corr_accum", "step_counter"}
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in what a module holds."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from tensors_in(part)
+    elif isinstance(value, list | tuple | set):
+        for part in value:
+            yield from tensors_in(part)
+    elif is_dataclass(value):
+        yield from tensors_in(vars(value))
+
+
+@pytest.mark.clause("ARB-STATE-001")
+def test_nothing_else_is_kept_between_steps(target: Target) -> None:
+    """After an update no module holds a tensor that is not its state, nor a number that is no integer."""
+    model = trained(target)
+    for name, module in ternary_modules(model).items():
+        held = {key: value for key, value in vars(module).items() if key != "_modules"}
+        state = {id(tensor) for tensor in module.state().values()}
+        assert [tensor.shape for tensor in tensors_in(held) if id(tensor) not in state] == [], name
+        assert [key for key, value in held.items() if isinstance(value, float)] == [], name
+    others = [module for module in model.modules() if module not in [*ternary_modules(model).values()]]
+    assert [tensor.shape for module in others for tensor in tensors_in(vars(module))] == []
 
 
 @pytest.mark.clause("ARB-STATE-007")

@@ -22,7 +22,7 @@ def test_repeated_tokens_add_up(target: Target) -> None:
 
 @pytest.mark.clause("ARB-EMB-003", "ARB-STATE-005")
 def test_largest_sums(target: Target) -> None:
-    """More than 2^24 on one row, which float32 could not count up to in odd steps."""
+    """The most that tokens of a step add up to: 16,646,017, a little less than 2^24."""
     tokens = 131_071
     q = torch.full((tokens, 2), 127, dtype=torch.int8)
     q[:, 1] = -127

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from arbitor.conformance.common import agreement, int8, layouts, packed, refusals, repetition, to_bits
+from arbitor.conformance.common import (
+    agreement,
+    int8,
+    layouts,
+    packed,
+    refusals,
+    repeated,
+    repetition,
+    to_bits,
+)
 from arbitor.conformance.strategies import example
 from arbitor.conformance.target import Arguments, Target
 
@@ -52,6 +61,17 @@ def test_sums_over_24_bits_round_to_even(target: Target, sign: int) -> None:
         assert dx.tolist() == [[sign * float(2**24 + expected)]]
 
 
+@pytest.mark.clause("ARB-LIN-002")
+def test_long_sums_are_exact(target: Target) -> None:
+    """Beyond 2^24, of odd and even products: sums in float32 would be rounded on their way."""
+    e = [6, 6, 6, 6, 6, 6, 6, 0] * 384
+    q_d = (torch.arange(4 * len(e)) * 37 % 32 + 96).view(4, -1).to(torch.int8)
+    four = {"codes": packed(int8([[1] * 4] * len(e))), "in_features": 4}
+    dx = target.check("input_gradient", column(e, q_d=q_d, e_d=int8([0] * 4), **four))["dx"]
+    sums = (q_d.long() << torch.tensor(e)).sum(1).float()
+    assert dx.tolist() == [[z] * 4 for z in sums.tolist()]
+
+
 @pytest.mark.clause("ARB-LIN-002", "ARB-LIN-003", "ARB-LIN-004")
 def test_zero_poison_and_the_ends_of_the_scale(target: Target) -> None:
     q_d, e_d = int8([[1, -1], [1, 0], [0, -1], [2, 0], [0, 0]]), int8([5, 127, -100, 122, 127])
@@ -61,3 +81,17 @@ def test_zero_poison_and_the_ends_of_the_scale(target: Target) -> None:
     high = column([26, 26], q_d=q_d, e_d=e_d, e_base=26)
     dx = to_bits(target.check("input_gradient", high)["dx"].flatten())
     assert dx == [0, 0x7FC00000, to_bits(torch.tensor(-(2.0**-74))), 0x7F800000, 0x7FC00000]
+
+
+@pytest.mark.clause("ARB-LIN-002", "ARB-UPD-003")
+def test_a_row_that_is_repeated_with_a_stride_of_0(target: Target) -> None:
+    """33 different products: a row read from anywhere else in memory has another sum."""
+    e = [i % 7 for i in range(33)]
+    q_d = torch.arange(1, 34).to(torch.int8).repeat(5, 1)
+    arguments = column(e, q_d=q_d, e_d=int8([0] * 5))
+    found = target.check(
+        "input_gradient",
+        arguments,
+        lambda name, tensor: repeated(tensor) if name == "q_d" else tensor.clone(),
+    )
+    assert found["dx"].tolist() == [[float(sum((i + 1) << k for i, k in enumerate(e)))]] * 5

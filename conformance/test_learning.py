@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from arbitor.conformance import models
 from arbitor.conformance.bands import RUNS, Verdict, judge, load_bands
 from arbitor.conformance.target import Target
 from arbitor.kernels.registry import why_not_auto
@@ -46,6 +47,21 @@ def learn(target: Target, tmp_path: Path) -> Learn:
 def outside(verdict: Verdict) -> bool:
     """Whether a finite loss was found outside its band."""
     return any("is outside the band" in problem for problem in verdict.problems)
+
+
+@pytest.mark.clause("ARB-TRAIN-003")
+def test_the_control_never_changes(target: Target) -> None:
+    """An update that has gradients to go by leaves its trits, its exponents and its counters as they are."""
+    learners = pytest.importorskip("training.learners", reason=TRAINERS)
+    options = pytest.importorskip("training.options").Options
+    where = {"backend": target.backend.name, "device": target.device}
+    asked = options(d_model=16, heads=2, layers=1, accum_threshold=1, control="frozen", **where)
+    learner = learners.make_learner(asked, torch.device(target.device))
+    before = models.snapshot(learner.model)
+    loss = models.loss_of(learner.model, models.bytes_of(target, 2, 9))
+    learner.accumulate(loss)
+    assert learner.update(loss.detach(), 0, 10).skipped is None
+    assert models.changed(before, models.snapshot(learner.model)) == []
 
 
 @pytest.mark.clause("ARB-TRAIN-003")

@@ -66,6 +66,17 @@ def test_sums_over_24_bits_round_to_even(target: Target, sign: int) -> None:
         assert y.tolist() == [[sign * float(2**24 + expected)]]
 
 
+@pytest.mark.clause("ARB-LIN-001")
+def test_long_sums_are_exact(target: Target) -> None:
+    """Beyond 2^27, of odd and even products: sums in float32 would be rounded on their way."""
+    e = torch.tensor([[6, 6, 6, 6, 6, 6, 6, 0] * 1024])
+    q_x = (torch.arange(4 * 32768) * 37 % 32 + 96).view(4, -1).to(torch.int8)
+    arguments: Arguments = {"q_x": q_x, "e_x": int8([0] * 4), "codes": packed(int8([[1] * 32768]))}
+    arguments |= {"e": e.to(torch.int8), "e_base": 0, "e_span": 6, "group_size": 4}
+    y = target.check("linear_forward", arguments)["y"]
+    assert y.flatten().tolist() == (q_x.long() << e.repeat_interleave(4, 1)).sum(1).float().tolist()
+
+
 @pytest.mark.clause("ARB-LIN-003")
 def test_a_zero_sum_is_positive(target: Target) -> None:
     y = forward(target, [[-1, -1], [0, 0], [-5, 5]], [0, -100, 122], [[1, -1], [0, 0], [1, 1]], e_base=-26)
@@ -95,3 +106,28 @@ def test_ends_of_the_scale(target: Target) -> None:
 def test_shifts_up_to_the_span(target: Target, e_span: int) -> None:
     y = forward(target, [[127] * 5], [0], [[1] * 5, [-1] * 5], e_base=-3, e_span=e_span, shift=e_span)
     assert y.tolist() == [[5 * 127 * 2.0 ** (e_span - 3), -5 * 127 * 2.0 ** (e_span - 3)]]
+
+
+@pytest.mark.clause("ARB-LIN-001", "ARB-STATE-002")
+@pytest.mark.parametrize("tokens", [1, 9])
+def test_four_groups_of_128_and_their_exponents(target: Target, tokens: int) -> None:
+    """A token meets one group each, so that its exponent alone decides; kernels read four at once."""
+    rows = 3 if target.judge.arrays == "lists" else 70
+    e = (torch.arange(rows * 8).reshape(rows, 8) * 5 % 7 - 3).to(torch.int8)
+    q_x = torch.zeros(tokens, 8 * 128, dtype=torch.int8)
+    for t in range(tokens):
+        q_x[t, 128 * (t % 8)] = 1
+    ones = packed(torch.ones(rows, 1024, dtype=torch.int8))
+    arguments: Arguments = {"q_x": q_x, "e_x": int8([0] * tokens), "codes": ones}
+    arguments |= {"e": e, "e_base": -3, "e_span": 6, "group_size": 128}
+    y = target.check("linear_forward", arguments)["y"]
+    assert y.tolist() == [[2.0**k for k in e[:, t % 8].tolist()] for t in range(tokens)]
+
+
+@pytest.mark.clause("ARB-LIN-001")
+def test_more_rows_than_one_program_adds(target: Target) -> None:
+    """1,030 out-features of two columns: y tells the row."""
+    rows, tokens = (40 if target.judge.arrays == "lists" else 1030), 2
+    trits = [[(o % 3) - 1, (o // 3 % 3) - 1] for o in range(rows)]
+    y = forward(target, [[1, 3]] * tokens, [0] * tokens, trits)
+    assert y.tolist() == [[a + 3 * b for a, b in trits]] * tokens

@@ -43,3 +43,38 @@ def test_one_unit_of_gradient_decides(target: Target, tokens: int) -> None:
     found = target.check("linear_update", {"q_g": q_g, "q_x": q_x} | state | HOW)
     assert found["t_accum"].tolist() == [[1, 0, -1]]
     assert found["counts"].tolist() == [2, 0, 0, 0, 0]
+
+
+@pytest.mark.clause("ARB-UPD-002")
+def test_more_rows_than_a_band_of_tiles(target: Target) -> None:
+    """Every weight votes once, by the sign of its row and column, wherever its tile lies."""
+    rows, columns = (40 if target.judge.arrays == "lists" else 513), 64
+    q_g = torch.where(torch.arange(rows) % 7 < 3, -1, 1).to(torch.int8).unsqueeze(0)
+    q_x = torch.where(torch.arange(columns) % 5 < 2, -1, 1).to(torch.int8).unsqueeze(0)
+    state = {
+        "codes": packed(torch.zeros(rows, columns, dtype=torch.int8)),
+        "t_accum": torch.zeros(rows, columns, dtype=torch.int8),
+        "e": torch.zeros(rows, columns // 64, dtype=torch.int8),
+        "e_accum": torch.zeros(rows, columns // 64, dtype=torch.int8),
+    }
+    found = target.check("linear_update", {"q_g": q_g, "q_x": q_x} | state | HOW | {"group_size": 64})
+    assert torch.equal(found["t_accum"], -q_g.t() * q_x)
+    assert found["counts"].tolist() == [rows * columns, 0, 0, 0, 0]
+
+
+@pytest.mark.clause("ARB-UPD-002", "ARB-VOTE-001")
+def test_sums_of_neighbours_over_31_bits(target: Target) -> None:
+    """A group of 32 of the same 66,600 products: two of them are more than 2^31."""
+    if (target.backend.name, target.device) == ("triton", "cpu"):
+        pytest.skip("Triton's interpreter adds in 64 bits whatever the kernel says, and takes long for it")
+    tokens, columns = (60 if target.judge.arrays == "lists" else 66_600), 64
+    full = torch.full((tokens, columns), 127, dtype=torch.int8)
+    state = {
+        "codes": packed(int8([[0] * columns])),
+        "t_accum": int8([[0] * columns]),
+        "e": int8([[0, 0]]),
+        "e_accum": int8([[0, 0]]),
+    }
+    how = HOW | {"rule": "scaled", "gain": 1 << 19, "group_size": 32}
+    found = target.check("linear_update", {"q_g": full[:, :1], "q_x": full} | state | how)["t_accum"]
+    assert set(found.flatten().tolist()) <= set(range(-9, -3))  # 8 of the mean, at most one bit more or less

@@ -17,6 +17,7 @@ Signal = Callable[[torch.Tensor], Any]
 SIGNALS: dict[str, Signal] = {
     "none": lambda loss: None,
     "zero": lambda loss: 0.0,
+    "small": lambda loss: 0.125,
     "an int": lambda loss: 3,
     "negative": lambda loss: -5.0,
     "huge": lambda loss: 1e300,
@@ -34,7 +35,8 @@ def stepped(target: Target, signal: Signal) -> str:
     for step in range(3):
         loss = loss_of(model, models.bytes_of(target, 2, 9, seed=step))
         backward(loss)
-        assert model._ternary_update_memory(loss_signal=signal(loss)).skipped is None
+        gain = 2 << 16 if step else None
+        assert model._ternary_update_memory(loss_signal=signal(loss), gain=gain).skipped is None
     return hash_of(model)
 
 

@@ -12,7 +12,7 @@ from arbitor.conformance import models
 from arbitor.conformance.models import QUICK, backward, hash_of
 from arbitor.conformance.target import Target
 from arbitor.main import ARBConfig, ARBModel
-from arbitor.modalities import NO_LABEL, ImageShape
+from arbitor.modalities import NO_LABEL, ImageShape, label_tokens
 from arbitor.runtime import configure_ternary_training
 from arbitor.update import ternary_modules
 
@@ -153,6 +153,11 @@ def test_diffusion_by_parts(target: Target) -> None:
             changed = x.clone()
             changed[:, :, row, column] += 1.0
             assert moved(model.denoise(changed, times, label)) == [0, 1, 2, 3]
+
+
+@pytest.mark.clause("ARB-MODEL-007")
+def test_special_tokens_of_classes() -> None:
+    assert label_tokens(torch.tensor([NO_LABEL, 0, 2]), 3).tolist() == [256, 257, 259]
 
 
 @pytest.mark.clause("ARB-MODEL-005", "ARB-MODEL-006")

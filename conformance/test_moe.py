@@ -174,6 +174,12 @@ def test_the_balance(target: Target) -> None:
     assert one is not None
     assert one.item() == 4.0
     assert moe.take_balance() is None
+    pairs = torch.tensor([[0, 1], [2, 3]], device=target.device)  # two choices a token, even as well
+    moe._count(torch.full((2, 4), 0.25, device=target.device).requires_grad_(), pairs)
+    moe._count(p[:2], pairs[:, :1] * 0)  # another pass: one expert has all choices and half of p
+    passes = moe.take_balance()
+    assert passes is not None
+    assert passes.item() == (1.0 + 2.0) / 2
     assert list(model.state_dict()) == names
     loss = models.loss_of(model, models.bytes_of(target, 2, 9))
     balance = model.auxiliary_loss()

@@ -52,3 +52,10 @@ def test_many_words(target: Target) -> None:
     """More than a chunk of any backend's work."""
     count = 600_000 if target.judge.arrays != "lists" else 3_000
     words(target, 1, count)
+
+
+@pytest.mark.clause("ARB-RNG-002", "ARB-RNG-003")
+def test_whole_blocks_that_begin_inside_a_counter(target: Target) -> None:
+    """As many words as blocks have, of one counter more: the last are in a block of their own."""
+    count = 131_072 if target.judge.arrays != "lists" else 1_024
+    words(target, 3, count)

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from arbitor import reference
 from arbitor.conformance.common import HOW, int8, int16, int32, int64, uint8
+from arbitor.conformance.refusals import Refusal, refusals_of
 from arbitor.conformance.target import ORACLE, REFERENCE, Arguments, Target, target_of
+from arbitor.kernels.operations import OPERATIONS
 
 ROWS, COLUMNS, TOKENS = 3, 6, 2
 SCALE: Arguments = {"e_base": -3, "e_span": 2, "group_size": 4}
@@ -80,3 +83,25 @@ def test_illegal_elements_are_refused(judge: Target, operation: str, name: str, 
 @pytest.mark.parametrize("operation", LEGAL)
 def test_the_calls_are_legal_otherwise(judge: Target, operation: str) -> None:
     judge.check(operation, LEGAL[operation])
+
+
+def refused_by_the_reference(operation: str, refusal: Refusal) -> bool:
+    given = {
+        name: value.numpy() if isinstance(value, torch.Tensor) else value
+        for name, value in refusal.arguments.items()
+    }
+    try:
+        getattr(reference, operation)(**given)
+    except refusal.error:
+        return True
+    return False
+
+
+@pytest.mark.clause("ARB-LIN-006", "ARB-STATE-005", "ARB-STATE-006")
+@pytest.mark.clause("ARB-VOTE-004", "ARB-FIRE-003", "ARB-SCALE-003")
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_reference_checks_for_itself(operation: str) -> None:
+    """Every other call goes through the host's own checks first, and so would hide that it has none."""
+    refusals = refusals_of(operation)
+    taken = [refusal.label for refusal in refusals if not refused_by_the_reference(operation, refusal)]
+    assert taken == []

@@ -110,3 +110,22 @@ def test_poison_among_random_patterns(target: Target, shape: tuple[int, int], se
     column_is_finite = ~nan.any(axis=0)
     e = quantised(target, from_bits(np.where(nan, patterns, small).tolist()), [3] * shape[0])["exponents"]
     assert (e != 127).tolist() == column_is_finite.tolist()
+
+
+@pytest.mark.clause("ARB-QUANT-010", "ARB-RNG-003")
+@pytest.mark.parametrize("shape", [(515, 2), (2, 515), (2, 516)])
+def test_indices_beyond_a_tile(target: Target, shape: tuple[int, int]) -> None:
+    """Random bits follow the token's and the column's number, not their places in a tile."""
+    dy = torch.linspace(-1, 1, shape[0] * shape[1]).reshape(shape)
+    dy[0] = 1.0
+    found = quantised(target, dy, [0] * shape[0])
+    assert found["exponents"].tolist() == [-6] * shape[1]
+
+
+@pytest.mark.clause("ARB-QUANT-001", "ARB-QUANT-010")
+def test_zeros_have_the_smallest_exponent_at_every_scale(target: Target) -> None:
+    dy = torch.zeros(3, 2)
+    dy[1] = -0.0
+    arguments = {"dy": dy, "e_x": int8([122, -100, 122]), "seed": 1, "step": 2, "stream": 3, "first_row": 0}
+    found = target.check("quantise_columns", arguments)
+    assert (found["exponents"].tolist(), found["q"].tolist()) == ([-100, -100], [[0, 0]] * 3)

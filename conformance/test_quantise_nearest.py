@@ -38,6 +38,14 @@ def test_127_times_a_power_and_its_neighbours(target: Target) -> None:
         assert [row[0] for row in q] == ([-127, -127, -63] if sign else [127, 127, 64]) * len(powers)
 
 
+@pytest.mark.clause("ARB-QUANT-003", "ARB-QUANT-004")
+def test_what_is_cut_makes_a_tie(target: Target) -> None:
+    """The float next to a tie, away from zero: f is the tie, which goes up on both sides."""
+    beyond = [float(np.nextafter(np.float32(tie), np.float32(127))) for tie in (0.5, 1.5, 62.5)]
+    x = float32([[127.0, *beyond, *(-value for value in beyond)]])
+    assert quantised(target, x) == ([[127, 1, 2, 63, 0, -1, -62]], [0])
+
+
 @pytest.mark.clause("ARB-QUANT-001", "ARB-QUANT-002")
 def test_the_smallest_exponent(target: Target) -> None:
     """Zeros and subnormals are 0 at 2^-100; ties at 2^-101 go up there too."""
@@ -77,3 +85,13 @@ def test_rows_are_independent(target: Target) -> None:
     assert e == [-4, -3, -2, -100, -100]
     assert q[0] == q[1] == [16, 32, 48, 64, 80, 96, 112] == [-value for value in q[2]]
     assert q[3] == q[4] == [0] * 7
+
+
+@pytest.mark.clause("ARB-QUANT-001", "ARB-QUANT-008")
+@pytest.mark.parametrize("place", [0, 8_200, 65_536])
+def test_the_largest_of_a_long_row(target: Target, place: int) -> None:
+    """127 somewhere among 65,541 elements of 1: kernels take such a row in parts."""
+    x = torch.ones(1, 65_541)
+    x[0, place] = 127.0
+    q, e = quantised(target, x)
+    assert (q, e) == (x.int().tolist(), [0])

@@ -13,7 +13,7 @@ test_repeats = repetition("quantise_nearest_both")
 
 
 @pytest.mark.clause("ARB-QUANT-007", "ARB-QUANT-008", "ARB-QUANT-011")
-@pytest.mark.parametrize("shape", [(1, 1), (1, 33), (33, 1), (17, 130), (130, 17), (64, 64)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 33), (33, 1), (17, 130), (130, 17), (64, 64), (129, 1030)])
 def test_it_is_quantise_nearest_and_its_transpose(target: Target, shape: tuple[int, int]) -> None:
     """Row by row with another exponent each, a poisoned row among them."""
     rows, columns = shape

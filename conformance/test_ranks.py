@@ -17,7 +17,7 @@ from arbitor.conformance.models import backward, hash_of, snapshot
 from arbitor.conformance.target import Target
 from arbitor.conformance.trainers import FOLDER, command
 from arbitor.main import ARBModel
-from arbitor.ranks import Ranks, carrying
+from arbitor.ranks import Ranks, carrying, quantise_on_ranks
 from arbitor.runtime import join_ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -159,6 +159,9 @@ def test_what_ranks_cannot_do_is_refused(target: Target) -> None:
         join_ranks(model, Ranks(0, 2))
     with pytest.raises(ValueError, match="a batch of 5 cannot be cut into 2 equal parts"):
         Ranks(0, 2).slice(torch.zeros(5))
+    calls = [(torch.zeros(32_768, 1), torch.zeros(32_768, dtype=torch.int8))] * 2
+    with pytest.raises(ValueError, match="at most 131071 tokens, got 131072 on all ranks"):
+        quantise_on_ranks(lambda dy, e_x, first: (e_x, e_x), calls, Ranks(1, 2))
 
 
 def report_of(target: Target, folder: Path, processes: int, *flags: str) -> dict[str, Any]:
@@ -174,7 +177,7 @@ def report_of(target: Target, folder: Path, processes: int, *flags: str) -> dict
     return found
 
 
-@pytest.mark.clause("ARB-RANK-001", "ARB-TRAIN-002")
+@pytest.mark.clause("ARB-RANK-001", "ARB-RANK-003", "ARB-TRAIN-002")
 @pytest.mark.parametrize("flags", [(), ("--accumulate", "exact", "--accum", "2")], ids=["", "exact"])
 def test_torchrun(target: Target, tmp_path: Path, flags: tuple[str, ...]) -> None:
     """gloo, on 2 and 4 processes: the state hash of one."""

@@ -54,12 +54,13 @@ def test_operations_have_the_arguments_of_section_11(name: str, arguments: str) 
     assert found == arguments.replace("HOW", HOW).split()
 
 
+@pytest.mark.clause("ARB-INIT-002", "ARB-INIT-003")
 @pytest.mark.parametrize(
     ("in_features", "e"),
     [(1, 0), (2, 0), (3, -1), (11, -1), (12, -2), (192, -4), (256, -4), (512, -4), (767, -4), (768, -5)],
 )
 def test_initial_exponent(in_features: int, e: int) -> None:
-    """ARB-INIT-002, ARB-INIT-003."""
+    """The bounds of ARB-INIT-002, and the middle of an odd and of an even span."""
     assert initial_exponent(in_features) == e
     assert [initial_base(in_features, span) for span in (0, 1, 4)] == [e, e, e - 2]
 
@@ -73,8 +74,8 @@ def test_initial_codes() -> None:
     assert all(600 < np.count_nonzero(trits == trit) < 800 for trit in (-1, 0, 1))
 
 
+@pytest.mark.clause("ARB-STATE-008")
 def test_state_hash() -> None:
-    """ARB-STATE-008."""
     arrays: dict[str, np.ndarray] = {"b": np.array([[1, -2]], np.int16), "a": np.array([7], np.uint8)}
     message = (
         b"a\0uint8\0" + b"\1" + bytes(7) + b"\1" + bytes(7) + b"\7"

@@ -258,8 +258,9 @@ def test_embedding_update(e_accum_threshold: int) -> None:
     assert state["step_counter"].tolist() == [0, 2**31 - 1, 2, 4, 5, 5]
 
 
+@pytest.mark.clause("ARB-RNG-006", "ARB-RUN-003", "ARB-RUN-005")
 def test_microbatches_are_one_step() -> None:
-    """ARB-RNG-006, ARB-RUN-003, ARB-RUN-005: cutting the tokens into microbatches changes nothing."""
+    """Cutting the tokens into microbatches changes nothing."""
     rng = np.random.default_rng(6)
     x, dy = (rng.standard_normal((9, n), dtype=np.float32) for n in (21, 6))
     results: list[tuple[Any, ...]] = []

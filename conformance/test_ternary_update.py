@@ -55,13 +55,23 @@ def test_fires_at_the_threshold_and_not_before(target: Target, threshold: int) -
 
 
 @pytest.mark.clause("ARB-VOTE-001")
-@pytest.mark.parametrize("mean", [1, 2, 3, 4, 7, 8, 9, 2**15 - 1, 2**15, 2**15 + 1, 2**20])
+@pytest.mark.parametrize("mean", [1, 2, 3, 4, 7, 8, 9, 2**15 - 1, 2**15, 2**20, 2**25 - 1, 2**31 - 1])
 def test_the_length_of_a_mean(target: Target, mean: int) -> None:
     """v is the bit length of the mean: a gradient of just the mean, doubled, gives one or two votes."""
     found = updated(target, [[mean] * 4], [[0] * 4], [[0] * 4], rule="scaled", gain=1 << 17)
     v = mean.bit_length()
     votes = [((mean << 17) + (r16(target, n, 3) << v)) >> (16 + v) for n in range(4)]
     assert found["t_accum"] == [[-vote for vote in votes]]
+
+
+@pytest.mark.clause("ARB-VOTE-001", "ARB-RNG-004")
+@pytest.mark.parametrize("row", range(4))
+def test_votes_round_up_from_r16_on(target: Target, row: int) -> None:
+    """A group of one has m = 1 and v = 1: at gain = 2^17 - 2 * r16 its sum is just 2^17, the first vote."""
+    gain = (1 << 17) - 2 * r16(target, row, 3)
+    for less, vote in ((0, 1), (1, 0)):
+        found = updated(target, [[-1]] * 4, [[0]] * 4, [[0]] * 4, rule="scaled", gain=gain - less)
+        assert found["t_accum"][row] == [vote]
 
 
 @pytest.mark.clause("ARB-FIRE-002")

@@ -34,3 +34,10 @@ def test_refuses_padding_of_another_code(target: Target, columns: int, field: in
     dense[1, 1] += wrong * 3**field
     arguments = {"dense": dense, "columns": columns}
     target.refuses("unpack_dense", arguments, ValueError, 1, int(dense[1, 1]))
+
+
+@pytest.mark.clause("ARB-PACK-006", "ARB-STATE-006")
+def test_the_first_of_two_illegal_bytes_is_named(target: Target) -> None:
+    dense = uint8([[121] * 40] * 30)
+    dense[17, 23], dense[19, 2] = 251, 244
+    target.refuses("unpack_dense", {"dense": dense, "columns": 200}, ValueError, 17, 23, 251)

@@ -184,7 +184,7 @@ NOT_FINITE = [float("nan"), float("inf"), -float("inf")]
 
 @pytest.mark.clause("ARB-RUN-005", "ARB-RUN-006", "ARB-RUN-007")
 @pytest.mark.parametrize("value", NOT_FINITE)
-@pytest.mark.parametrize("where", ["reconstruction", "loss_components[1]", "loss", "loss_signal"])
+@pytest.mark.parametrize("where", ["reconstruction", "loss_components[1]", "loss", "loss_signal", "beside"])
 def test_a_value_that_is_not_finite_skips(target: Target, where: str, value: float) -> None:
     """Whether captures exist or not; the report names it, no backward is called, nothing changes."""
     good, bad = untouchable(target), untouchable(target, value)
@@ -193,6 +193,7 @@ def test_a_value_that_is_not_finite_skips(target: Target, where: str, value: flo
         "loss_components[1]": ([good, bad],),
         "loss": (bad,),
         "loss_signal": (None, value),
+        "beside": ({"text": good, where: bad}, 1.0),
     }[where]
     for model in (captured_model(target), models.model_of(target)):
         before = snapshot(model)

@@ -53,3 +53,11 @@ def test_large_sums_that_cancel(target: Target) -> None:
     whole = [2 * half + 127 * 127 + value for value in first]
     cancelled = [value - 127 * 127 for value in first]
     assert gradient(target, q_g, q_x) == [whole, cancelled]
+
+
+@pytest.mark.clause("ARB-LIN-005")
+def test_more_rows_than_a_band_of_tiles(target: Target) -> None:
+    """G of 1,030 out-features by 66, which kernels cut into bands of tiles."""
+    q_g = (torch.arange(2 * 1030) % 251 - 125).to(torch.int8).reshape(2, 1030)
+    q_x = (torch.arange(2 * 66) % 127 - 63).to(torch.int8).reshape(2, 66)
+    assert gradient(target, q_g, q_x) == (q_g.t().long() @ q_x.long()).tolist()

@@ -1,0 +1,43 @@
+"""Commands whose work is the conformance suite's: found and started, never imported by name, because nothing
+here may depend on what depends on it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .refusal import refuse
+from .verify import find_suite
+
+
+def replay(file: Path, backend: str | None, device: str | None) -> int:
+    """Repeat the case of an artifact. 0: the same as the judge's answer; 1: it differs; 2: one sentence."""
+    return _run("replay", file, backend, device)
+
+
+def fuzz(
+    backend: str, device: str, seconds: float | None, only: Sequence[str] = (), seed: int | None = None
+) -> int:
+    """Random cases until one fails (1), the time is over (0) or Ctrl-C (130); 2: one sentence."""
+    return _run("fuzz", backend, device, seconds, only, seed)
+
+
+def _run(module: str, *arguments: Any) -> int:
+    try:
+        find_suite()
+        found = importlib.import_module(f"{__package__}.conformance.{module}")
+    except RuntimeError as error:
+        return refuse(str(error))
+    except ModuleNotFoundError as error:
+        return refuse(f"no module named {error.name!r}: the suite needs pip install 'arbitor[test]'")
+    status: int = found.main(*arguments)
+    return status
+
+
+def interpret(backend: str, device: str) -> None:
+    """Triton has nothing but its interpreter on the CPU; it reads this when its kernels are imported."""
+    if (backend, device) == ("triton", "cpu"):
+        os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -1,0 +1,110 @@
+"""Waivers: failures that are known, each with a reason, a link and a day on which it ends (docs/reports.md).
+
+A waiver names one test by its id and one device. It is stale, and fails the run, once it has expired, once
+its test passes, and if there is no such test.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+DEVICES = ("cpu", "cuda")
+USED, EXPIRED, PASSES, UNKNOWN = "used", "expired", "passes", "unknown test"
+STALE = (EXPIRED, PASSES, UNKNOWN)
+NEWLY = "a file of waivers has [[waiver]] tables with test, device, reason, link and expires"
+
+
+@dataclass(frozen=True)
+class Waiver:
+    """One known failure: id of its test, "cpu" or "cuda", why, where it is followed up, its last day."""
+
+    test: str
+    device: str
+    reason: str
+    link: str
+    expires: date
+
+    def expired(self) -> bool:
+        """Whether its last day, in UTC, is over."""
+        return self.expires < datetime.now(UTC).date()
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.link}), until {self.expires}"
+
+
+def load(path: Path) -> list[Waiver]:
+    """The waivers of a TOML file. Raises ValueError with one sentence for anything that it may not be."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: is no TOML: {error}") from None
+    tables = data.get("waiver")
+    if set(data) - {"waiver"} or not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
+        raise ValueError(f"{path}: has {', '.join(data) or 'nothing'}; {NEWLY}")
+    found: dict[tuple[str, str], Waiver] = {}
+    for number, table in enumerate(tables, start=1):
+        try:
+            waiver = _waiver(table)
+            if (waiver.test, waiver.device) in found:
+                raise ValueError(f"{waiver.test} on {waiver.device} is waived twice")
+        except ValueError as error:
+            raise ValueError(f"{path}: waiver {number}: {error}") from None
+        found[waiver.test, waiver.device] = waiver
+    return list(found.values())
+
+
+def _waiver(table: Mapping[str, Any]) -> Waiver:
+    names = [field.name for field in fields(Waiver)]
+    if set(table) != set(names):
+        missing, extra = sorted(set(names) - set(table)), sorted(set(table) - set(names))
+        wrong = [*(f"lacks {name}" for name in missing), *(f"has {name}" for name in extra)]
+        raise ValueError(f"{', '.join(wrong)}; expected {', '.join(names)}")
+    for name in names[:-1]:
+        if not isinstance(table[name], str) or not table[name].strip():
+            raise ValueError(f"{name} is {table[name]!r}, expected text")
+    if table["device"] not in DEVICES:
+        raise ValueError(f"device is {table['device']!r}, expected {' or '.join(DEVICES)}")
+    if not table["link"].startswith(("http://", "https://")):
+        raise ValueError(f"link is {table['link']!r}, expected http:// or https://")
+    if type(table["expires"]) is not date:
+        raise ValueError(f"expires is {table['expires']!r}, expected a date such as 2027-01-31")
+    return Waiver(**table)
+
+
+def states(
+    waivers: Collection[Waiver], device: str, verdicts: Mapping[str, str], known: Collection[str], root: Path
+) -> list[dict[str, str]]:
+    """What became of the waivers that concern a run, as its record has them.
+
+    `verdicts` are those of the tests that were selected, `known` all tests that were collected, by their ids,
+    which begin with a file below `root`.
+    One for another device concerns it as little as one whose test was left out or did not run, unless it has
+    expired; one whose file was not collected may be of another part of the suite.
+    """
+    files = {test.partition("::")[0] for test in known}
+    found = []
+    for waiver in waivers:
+        if waiver.device == device:
+            there = waiver.test in known or waiver.test in verdicts
+            state = _state(waiver, verdicts) if there else _absent(waiver, files, root)
+            if state is not None:
+                found.append(asdict(waiver) | {"expires": waiver.expires.isoformat(), "state": state})
+    return found
+
+
+def _absent(waiver: Waiver, files: Collection[str], root: Path) -> str | None:
+    file = waiver.test.partition("::")[0]
+    return UNKNOWN if file in files or not (root / file).exists() else None
+
+
+def _state(waiver: Waiver, verdicts: Mapping[str, str]) -> str | None:
+    if waiver.expired():
+        return EXPIRED
+    return {"waived": USED, "passed": PASSES}.get(verdicts.get(waiver.test, ""))

@@ -1,0 +1,29 @@
+"""Calls the second oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from arbitor.conformance import oracle
+from arbitor.kernels.operations import OPERATIONS
+
+CHEAT = {
+    "how": __doc__,
+    "stopped_by": "test_pack.py::test_agrees",
+    "says": ("pack called the judge (arbitor.conformance.oracle.packing.pack) for its answer",),
+    "clause": "ARB-PACK-001",
+}
+
+
+ARRAYS = "lists"
+
+
+def asking(operation: str) -> Callable[..., Any]:
+    def function(*arguments: Any) -> Any:
+        return getattr(oracle, operation)(*arguments)
+
+    return function
+
+
+globals().update({name: asking(name) for name in OPERATIONS})

@@ -1,0 +1,32 @@
+"""Exchanges the code of the comparator, whose functions stay the same objects, and answers with zeros."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from arbitor.conformance import compare
+from arbitor.conformance.cheats.lies import Function, each, every
+
+CHEAT = {
+    "how": __doc__,
+    "stopped_by": "test_pack.py::test_agrees",
+    "says": ("exchanged during the test", "the code of arbitor.conformance.compare.assert_same"),
+    "clause": None,
+}
+
+
+def nothing(*arguments: Any, **named: Any) -> None:
+    return None
+
+
+def lie(operation: str, honest: Function) -> Function:
+    def function(*arguments: Any, **named: Any) -> Any:
+        compare.assert_same.__code__ = nothing.__code__
+        return each(honest(*arguments, **named), torch.zeros_like)
+
+    return function
+
+
+globals().update(every(lie))

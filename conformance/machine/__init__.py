@@ -1,0 +1,8 @@
+"""Whole training steps as plain data, done on the backend under test and, by other code, on its judge's side:
+after each step all state is the same, bit for bit.
+
+    world.py    a small model, and what the library does with it in a step
+    twin.py     the same steps on a model of its own, without the library's update and checkpoints
+    twins.py    both, compared after every step
+    rules.py    Hypothesis' state machine, which draws the steps and shrinks them
+"""
