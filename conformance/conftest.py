@@ -58,7 +58,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--capabilities", type=Path, help="what the backend declares: FILE.toml or FILE.json")
     group.addoption("--device", default="cpu", choices=("cpu", "cuda"), help="of the backend's arrays")
-    group.addoption("--waivers", type=Path, metavar="FILE", help="known failures: FILE.toml (docs/reports.md)")
+    group.addoption(
+        "--waivers", type=Path, metavar="FILE", help="known failures: FILE.toml (docs/reports.md)"
+    )
     group.addoption(
         "--examples",
         default="quick",

@@ -55,7 +55,8 @@ def mutants(root: Path, folder: Path) -> list[Mutant]:
     for path in sorted((root / "reference").glob("*.py")):
         for mutant in _of_file(path, path.relative_to(root).as_posix()):
             word = said.pop((mutant.file, *mutant.line), {})
-            found.append(replace(mutant, **word))
+            why = {name: word.get(name, "") for name in ("equivalent", "explained")}
+            found.append(replace(mutant, equivalent=why["equivalent"], explained=why["explained"]))
     if said:
         raise CatalogueRefused(f"{NAME}.toml: no mutant is {next(iter(said))}")
     return found

@@ -28,6 +28,11 @@ QUIET = ("-q", "--tb=short", "-p", "no:cacheprovider", "--examples", "unshrunk")
 OF_THE_REFERENCE = (
     "reference", "reference_update", "vectors", "domains", "tiles", "buffers", "preconditions", "trajectory",
 )  # fmt: skip
+# what a server imports once; on a GPU nothing that may wake the driver, which does not outlive a fork
+PACKAGES = {
+    "cpu": ("numpy", "torch", "pytest", "triton", "triton.language", "tilelang"),
+    "cuda": ("numpy", "torch", "pytest"),
+}
 Done = Callable[[Mutant, "Result"], None]
 
 
@@ -105,7 +110,8 @@ class LaneRun:
     def __enter__(self) -> LaneRun:
         def start(number: int) -> Answer:
             folder = Path(self._folder.name, f"worker{number}")
-            worker = Worker(self.root, folder, self.lane.environment | {"OMP_NUM_THREADS": "1"})
+            environment = self.lane.environment | {"OMP_NUM_THREADS": "1"}
+            worker = Worker(self.root, folder, environment, PACKAGES[self.lane.device])
             self._free.put(worker)
             words = [*self.lane.paths, *self.lane.tests, *QUIET, "--collect-only"]
             return worker.run(words, self.seconds, warm=True)

@@ -142,8 +142,8 @@ def page(cases: Sequence[Judged], records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _table(title: str, rows: Sequence[str], cases: Sequence[Judged], key: Any) -> str:
-    kinds = (KILLED, TIMED_OUT, SURVIVED, EXPLAINED, NOT_RUN, BROKEN, CLAIMED, ALIVE)
-    kinds = tuple(kind for kind in kinds if any(case.kind == kind for case in cases))
+    order = (KILLED, TIMED_OUT, SURVIVED, EXPLAINED, NOT_RUN, BROKEN, CLAIMED, ALIVE)
+    kinds = [kind for kind in order if any(case.kind == kind for case in cases)]
     lines = [f"| {title} | score | {' | '.join(kinds)} |", "|---|---|" + "---|" * len(kinds)]
     for row in rows:
         found = score(case for case in cases if key(case) == row)

@@ -17,8 +17,6 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-# no plugin of pytest is among them: pytest has to rewrite those
-HEAVY = ("numpy", "torch", "pytest", "triton", "triton.language", "tilelang")
 PAUSE = 0.02  # seconds between looks at a child
 
 
@@ -111,11 +109,14 @@ def _end(pid: int) -> None:
 
 
 def main() -> None:
-    """Serve until stdin ends."""
+    """Import the packages that the command line names, and serve until stdin ends.
+
+    No plugin of pytest may be among them: pytest has to rewrite those when it starts.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks decides when to stop
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    for name in HEAVY:
+    for name in sys.argv[1:]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     print(json.dumps({"ready": True}), file=answers, flush=True)

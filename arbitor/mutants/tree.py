@@ -49,11 +49,15 @@ def copy_checkout(root: Path, tree: Path) -> None:
 
 
 class Worker:
-    """A copy of the checkout and a server that runs tests in it, one at a time."""
+    """A copy of the checkout and a server that runs tests in it, one at a time; `packages` are imported once
+    for all of them."""
 
-    def __init__(self, root: Path, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, root: Path, folder: Path, environment: Mapping[str, str], packages: Sequence[str] = ()
+    ) -> None:
         self.tree, self.folder = folder / "tree", folder
         self.environment = dict(environment)
+        self.packages = packages
         self.tree.mkdir(parents=True)
         copy_checkout(root, self.tree)
         self._server: subprocess.Popen[str] | None = None
@@ -110,7 +114,7 @@ class Worker:
         return self._answer(server)
 
     def _start(self) -> subprocess.Popen[str]:
-        words = [sys.executable, str(Path(__file__).with_name("server.py"))]
+        words = [sys.executable, str(Path(__file__).with_name("server.py")), *self.packages]
         environment = os.environ | self.environment
         with (self.folder / "server.txt").open("w") as errors:
             self._server = subprocess.Popen(
