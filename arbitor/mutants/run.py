@@ -111,6 +111,8 @@ class LaneRun:
         def start(number: int) -> Answer:
             folder = Path(self._folder.name, f"worker{number}")
             environment = self.lane.environment | {"OMP_NUM_THREADS": "1"}
+            if self.lane.device != CUDA:
+                environment["CUDA_VISIBLE_DEVICES"] = ""  # what a server wakes does not outlive a fork
             worker = Worker(self.root, folder, environment, PACKAGES[self.lane.device])
             self._free.put(worker)
             words = [*self.lane.paths, *self.lane.tests, *QUIET, "--collect-only"]

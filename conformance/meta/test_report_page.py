@@ -120,7 +120,9 @@ def test_many_suspects_are_folded() -> None:
     record = record_of("failed", "passed")
     record["clauses"] = {f"ARB-PACK-{i:03d}": {"failed": 1, "ran": 2} for i in range(30)}
     found = shown(record)
-    assert "18 more clauses Clause Failed Ran Share Failed cases ARB-PACK-012 1 2" in found.words("blame")
+    assert f"18 more clauses Clause Failed Ran Share Failed cases ARB-PACK-{12:03} 1 2" in found.words(
+        "blame"
+    )
     assert [found.words("blame").count(clause) for clause in record["clauses"]] == [2, *[1] * 29]
 
 
