@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import __version__
 from .interrupts import LINE, STATUS, imports_left_at_once
+from .mutants.catalogue import GENERAL, SETS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -213,7 +214,7 @@ def _add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     mutants.add_argument(
         "--set",
         action="append",
-        choices=("triton", "tilelang", "torch", "reference", "runtime", "general"),
+        choices=(*SETS, GENERAL),
         help="may be given again; default: all but general, which is every line of the reference",
     )
     mutants.add_argument("--only", default="", metavar="TEXT", help="those with this in their id")

@@ -1,5 +1,5 @@
-"""Commands whose work is the conformance suite's: found and started, never imported by name, because nothing
-here may depend on what depends on it."""
+"""Where the conformance suite is, and commands whose work is its: found and started, never imported by name,
+because nothing here may depend on what depends on it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from . import __path__ as parts
 from .refusal import refuse
-from .verify import find_suite
+
+
+def find_suite() -> Path:
+    """The folder of the conformance suite: beside the package in a checkout, inside it when installed."""
+    for part in parts:
+        folder = Path(part, "conformance")
+        if (folder / "conftest.py").is_file():
+            return folder
+    raise RuntimeError(f"the conformance suite is not below {' or '.join(parts)}")
 
 
 def replay(file: Path, backend: str | None, device: str | None) -> int:

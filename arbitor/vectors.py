@@ -22,7 +22,7 @@ from arbitor.kernels.operations import OPERATIONS
 
 from .checkpoint import SPECIFICATION
 from .seal import SEAL, sealed
-from .verify import find_suite
+from .suite import find_suite
 
 FORMAT = 1
 MANIFEST = "manifest.json"

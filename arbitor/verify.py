@@ -22,10 +22,10 @@ from typing import Any
 
 from arbitor.kernels.registry import Backend
 
-from . import __path__ as parts
 from .asked import NotUsable, asked_for
 from .interrupts import STATUS
 from .refusal import refuse
+from .suite import find_suite
 
 CASE_TIMEOUT = 300.0  # seconds of one test
 MOST_WORKERS = 4  # on the CPU; each holds torch and the suite in memory
@@ -149,15 +149,6 @@ def _make_room(path: Path, others: Iterable[Path]) -> None:
             pass  # the folder can be written to
     except OSError as error:
         raise ValueError(f"--report {path}: {error.strerror}") from None
-
-
-def find_suite() -> Path:
-    """The folder of the conformance suite: beside the package in a checkout, inside it when installed."""
-    for part in parts:
-        folder = Path(part, "conformance")
-        if (folder / "conftest.py").is_file():
-            return folder
-    raise RuntimeError(f"the conformance suite is not below {' or '.join(parts)}")
 
 
 def _words(asked: Asked, junit: Path, arguments: Sequence[str]) -> list[str]:

@@ -15,8 +15,8 @@ import pytest
 from arbitor.conformance.archive import Failure, write
 from arbitor.conformance.cases import Case, FailedCall, case_of
 from arbitor.conformance.repro import reproduction
+from arbitor.report.collected import ARTIFACT
 
-ARTIFACT = "artifact"
 FOLDER = Path("reports")
 
 

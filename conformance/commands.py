@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from arbitor.verify import find_suite
+from arbitor.suite import find_suite
 
 # pytest's words for a run of few files, so that a process of it is soon there
 FEW = [

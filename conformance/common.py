@@ -16,6 +16,7 @@ import torch
 from hypothesis import given
 
 from arbitor.conformance import arrays
+from arbitor.conformance.cases import POISON
 from arbitor.conformance.compare import assert_same, difference
 from arbitor.conformance.refusals import Refusal, refusals_of
 from arbitor.conformance.strategies import arguments_of, example
@@ -41,7 +42,6 @@ BEYOND_OPERATIONS = (
     "vectors", "claims", "examples", "domains", "tiles", "buffers", "pointers", "configurations", "large",
     "preconditions", "gradient_capture", "module_steps", "update_report", "trajectory", "machine", "bench",
 )  # fmt: skip
-POISON = 85  # in the gaps between the elements of a strided tensor
 EXAMPLES = range(4)
 
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
 
 import hypothesis
 import numpy as np
@@ -22,7 +20,7 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 
 from arbitor.asked import NotUsable, asked_for
-from arbitor.blame import CLAUSES, Ran, blamed, clauses_of
+from arbitor.blame import CLAUSES
 from arbitor.conformance import declared, isolation, waiving
 from arbitor.conformance.artifacts import Artifacts
 from arbitor.conformance.common import BEYOND_OPERATIONS, Total
@@ -32,9 +30,9 @@ from arbitor.conformance.trainers import Runs, threads_kept
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import ENVIRONMENT_VARIABLE, Backend
 from arbitor.report.collected import collected_of
+from arbitor.suite import interpret
 
 TARGET = pytest.StashKey[Target]()
-LISTED = 6  # clauses of failed tests
 SHOWN = ("ARB", "TRITON_INTERPRET")  # beginnings of the environment's names that the header shows
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
@@ -125,8 +123,8 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(1)
     device = config.getoption("--device")
     name = config.getoption("--backend")
-    if (name, device) == ("triton", "cpu") and not config.getoption("--machine-code"):
-        os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when the kernels are imported, below
+    if not config.getoption("--machine-code"):
+        interpret(name, device)
     identity = Identity()
     try:
         declared.skip_undeclared(asked_for(name, device, config.getoption("--capabilities")))
@@ -168,55 +166,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     write = terminalreporter.write_line
     terminalreporter.section("arbitor")
     write(f"backend: {_under_test(config)}")
-    reports = [report for kind in terminalreporter.stats.values() for report in kind]
-    properties = [item for report in reports for item in getattr(report, "user_properties", ())]
-    for size in sorted({value for name, value in properties if name == "domain"}):
-        write(f"domain {size}")
-    for what, number in sorted(_totals(reports).items()):
-        write(f"total of {what}: {number:,}")
-    _write_blame(terminalreporter)
-    skipped = terminalreporter.stats.get("skipped", ())
-    for reason, count in sorted(Counter(_reason(report) for report in skipped).items()):
-        write(f"not run: {reason}: {count}")
     collected = collected_of(config)
     for line in collected.lines() if collected is not None else ():
         write(line)
-
-
-def _write_blame(terminalreporter: pytest.TerminalReporter) -> None:
-    """The clauses that failed tests point at."""
-    kinds = (("failed", True), ("error", True), ("passed", False))
-    cases = [
-        Ran(report.nodeid, clauses_of(report), failed)
-        for kind, failed in kinds
-        for report in terminalreporter.stats.get(kind, ())
-        if hasattr(report, "when")
-    ]
-    found = blamed(cases)
-    if found:
-        terminalreporter.write_line(
-            "clauses of the failed tests, an estimate, the likeliest cause first (the failed tests say more):"
-        )
-    for clause, numbers in list(found.items())[:LISTED]:
-        terminalreporter.write_line(f"  {clause}: {numbers['failed']} of {numbers['ran']} cases failed")
-    if len(found) > LISTED:
-        terminalreporter.write_line(f"  and {len(found) - LISTED} more")
-
-
-def _totals(reports: list[pytest.TestReport]) -> Counter[str]:
-    """What the fixture `total` was given, added up; only reports of the calls, because all have it."""
-    found: Counter[str] = Counter()
-    for report in reports:
-        if getattr(report, "when", None) == "call":
-            for name, value in report.user_properties:
-                if name == "total":
-                    found.update(dict([cast(tuple[str, int], value)]))
-    return found
-
-
-def _reason(report: pytest.TestReport) -> str:
-    where = report.longrepr
-    return where[2].removeprefix("Skipped: ") if isinstance(where, tuple) else str(where)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from arbitor.conformance.commands import FEW, refused
 from arbitor.kernels import registry
 from arbitor.provenance import package_version, source
 from arbitor.report.check import verdict
-from arbitor.verify import find_suite
+from arbitor.suite import find_suite
 
 SELECTION = ["-k", "test_pack and test_repeats", "-n", "1", *FEW]
 

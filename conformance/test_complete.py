@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from arbitor import ranks, state
-from arbitor.conformance import oracle, refusals, strategies
+from arbitor.conformance import oracle, refusals, strategies, traces
 from arbitor.conformance.common import BEYOND_OPERATIONS
 from arbitor.conformance.target import Target
 from arbitor.kernels import operations, registry
@@ -20,8 +19,6 @@ from arbitor.kernels.operations import OPERATIONS, SCALAR_RANGES
 from arbitor.reference import limits
 
 SUITE = Path(__file__).resolve().parent
-SPEC = SUITE.parent / "docs" / "SPEC.md"
-CLAUSE = re.compile(r"ARB-[A-Z]+-\d{3}")
 
 # A clause that no test can name, and why. Nothing else may be without a test.
 UNTESTED: dict[str, str] = {}
@@ -29,42 +26,25 @@ UNTESTED: dict[str, str] = {}
 
 @pytest.fixture(scope="module")
 def spec() -> str:
-    if not SPEC.is_file():
+    if not traces.SPEC.is_file():
         pytest.skip("docs/SPEC.md does not ship")
-    return SPEC.read_text(encoding="utf-8")
-
-
-def clauses_of(spec: str) -> list[str]:
-    """Ids that the specification defines, each at the beginning of a row of a table."""
-    return re.findall(r"^\| (ARB-[A-Z]+-\d{3}) \|", spec, flags=re.MULTILINE)
-
-
-def named_in(text: str) -> set[str]:
-    """Clauses that a test file gives to a mark or a factory of tests: whole strings, not those in prose."""
-    strings = (
-        node.value
-        for call in ast.walk(ast.parse(text))
-        if isinstance(call, ast.Call)
-        for node in ast.walk(call)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    )
-    return {string for string in strings if CLAUSE.fullmatch(string)}
+    return traces.SPEC.read_text(encoding="utf-8")
 
 
 def clauses_by_file() -> dict[str, set[str]]:
-    return {path.name: named_in(path.read_text(encoding="utf-8")) for path in SUITE.rglob("*.py")}
+    return {path.name: traces.named_in(path.read_text(encoding="utf-8")) for path in SUITE.rglob("*.py")}
 
 
 def test_clause_ids_are_unique(spec: str) -> None:
-    ids = clauses_of(spec)
+    ids = traces.clauses()
     assert len(ids) > 60
     assert len(ids) == len(set(ids))
-    assert set(CLAUSE.findall(spec)) == set(ids), "a clause is mentioned that is not defined"
+    assert set(traces.CLAUSE.findall(spec)) == set(ids), "a clause is mentioned that is not defined"
 
 
 def test_every_clause_has_a_test(spec: str) -> None:
     tested = set().union(*clauses_by_file().values())
-    missing = [clause for clause in clauses_of(spec) if clause not in tested]
+    missing = [clause for clause in traces.clauses() if clause not in tested]
     for clause, reason in UNTESTED.items():
         print(f"without a test: {clause}: {reason}")
     assert missing == list(UNTESTED), f"clauses without a test: {', '.join(missing)}"
@@ -73,7 +53,7 @@ def test_every_clause_has_a_test(spec: str) -> None:
 
 def test_every_clause_that_is_named_exists(spec: str, request: pytest.FixtureRequest) -> None:
     """In the files of the suite, and on the tests that were collected."""
-    known = set(clauses_of(spec))
+    known = set(traces.clauses())
     assert {name: ids - known for name, ids in clauses_by_file().items() if ids - known} == {}
     for item in request.session.items:
         for mark in item.iter_markers("clause"):
@@ -83,11 +63,11 @@ def test_every_clause_that_is_named_exists(spec: str, request: pytest.FixtureReq
 
 def test_clauses_in_prose_exist(spec: str) -> None:
     """Docstrings, comments and messages too, in all code."""
-    known = set(clauses_of(spec))
+    known = set(traces.clauses())
     for folder in ("arbitor", "conformance", "kernels", "reference", "scripts", "training"):
         for path in (SUITE.parent / folder).rglob("*.py"):
             if path != Path(__file__).resolve():
-                assert set(CLAUSE.findall(path.read_text(encoding="utf-8"))) <= known, path
+                assert set(traces.CLAUSE.findall(path.read_text(encoding="utf-8"))) <= known, path
 
 
 def test_the_check_of_marks_sees_what_it_should() -> None:
@@ -98,7 +78,7 @@ x = "ARB-DDD-004"
 def test_it():
     """ARB-FFF-006"""
 '''
-    assert named_in(text) == {"ARB-BBB-002", "ARB-CCC-003", "ARB-EEE-005"}
+    assert traces.named_in(text) == {"ARB-BBB-002", "ARB-CCC-003", "ARB-EEE-005"}
 
 
 @pytest.mark.parametrize("name", [*OPERATIONS, *BEYOND_OPERATIONS])

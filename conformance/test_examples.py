@@ -18,7 +18,7 @@ import pytest
 
 from arbitor.conformance.target import REFERENCE, Target
 from arbitor.kernels.sources import GROUP
-from arbitor.verify import find_suite
+from arbitor.suite import find_suite
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 PACKAGE = EXAMPLES / "package"

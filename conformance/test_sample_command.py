@@ -22,7 +22,7 @@ from arbitor.conformance.target import Target
 from arbitor.conformance.trainers import FOLDER, Runs
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.sample import decoded, load_model, model_config
-from arbitor.verify import find_suite
+from arbitor.suite import find_suite
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 SETS = ("triton", "tilelang", "torch", "reference", "runtime")
+GENERAL = "general"  # the set that is made and not written (general.py)
 REQUIRED = ("id", "kind", "file", "old", "new", "clause", "why")
 OPTIONAL = ("defect", "needs", "equivalent", "explained")
 CUDA = "cuda"

@@ -19,10 +19,10 @@ from arbitor.checkpoint import write_whole
 from arbitor.provenance import machine, source
 from arbitor.refusal import refuse
 from arbitor.seal import sealed
-from arbitor.verify import find_suite
+from arbitor.suite import find_suite
 
 from . import general, score
-from .catalogue import SETS, CatalogueRefused, Mutant, load
+from .catalogue import GENERAL, SETS, CatalogueRefused, Mutant, load
 from .run import BROKEN, KILLED, LaneRun, Result, default_workers, lane_of
 
 console = Console()
@@ -81,8 +81,8 @@ def mutants(options: Options) -> int:
 
 
 def _catalogue(folder: Path, root: Path, sets: Sequence[str]) -> list[Mutant]:
-    found = load(folder, root, [name for name in sets if name != general.NAME])
-    return found + (general.mutants(root, folder) if general.NAME in sets else [])
+    found = load(folder, root, [name for name in sets if name != GENERAL])
+    return found + (general.mutants(root, folder) if GENERAL in sets else [])
 
 
 def _chosen(catalogue: Sequence[Mutant], options: Options) -> list[Mutant]:

@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .catalogue import CatalogueRefused, Mutant
+from .catalogue import GENERAL, CatalogueRefused, Mutant
 
-NAME = "general"
 # one replacement of each binary operator; the others of cosmic-ray's ten differ in no way that matters here
 BINARY = (
     "Add_Sub", "Sub_Add", "Mul_Add", "FloorDiv_Mul", "Mod_FloorDiv", "Pow_Mul", "LShift_RShift",
@@ -50,7 +49,7 @@ def mutants(root: Path, folder: Path) -> list[Mutant]:
 
     Raises CatalogueRefused without cosmic-ray, and for an entry of general.toml that is of no mutant.
     """
-    said = _said(folder / f"{NAME}.toml")
+    said = _said(folder / f"{GENERAL}.toml")
     found: list[Mutant] = []
     for path in sorted((root / "reference").glob("*.py")):
         for mutant in _of_file(path, path.relative_to(root).as_posix()):
@@ -58,7 +57,7 @@ def mutants(root: Path, folder: Path) -> list[Mutant]:
             why = {name: word.get(name, "") for name in ("equivalent", "explained")}
             found.append(replace(mutant, equivalent=why["equivalent"], explained=why["explained"]))
     if said:
-        raise CatalogueRefused(f"{NAME}.toml: no mutant is {next(iter(said))}")
+        raise CatalogueRefused(f"{GENERAL}.toml: no mutant is {next(iter(said))}")
     return found
 
 
@@ -96,7 +95,7 @@ def _rewritten(file: str, what: str, text: str, new: str) -> Rewritten:
     ]
     line = (changed[0], changed[-1])
     why = f"{line[0]}  ->  {line[1]}"
-    id = f"{NAME}.{Path(file).stem}.{what}"
+    id = f"{GENERAL}.{Path(file).stem}.{what}"
     return Rewritten(id, what.partition(".")[0], file, "", new, "", why, line=line)
 
 

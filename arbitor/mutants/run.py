@@ -18,7 +18,7 @@ from pathlib import Path
 
 from arbitor.kernels.operations import OPERATIONS
 
-from .catalogue import CUDA, Mutant
+from .catalogue import CUDA, GENERAL, Mutant
 from .tree import Answer, Worker
 
 KILLED, TIMED_OUT, SURVIVED, NOT_RUN, BROKEN = "killed", "timed out", "survived", "not run", "broken"
@@ -64,11 +64,11 @@ class Result:
 
 def lane_of(name: str, device: str) -> Lane:
     """The lane of the set of mutants of that name on "cpu" or "cuda"."""
-    backend = {"runtime": "torch", "general": "reference"}.get(name, name)
+    backend = {"runtime": "torch", GENERAL: "reference"}.get(name, name)
     tests: tuple[str, ...] = ("--backend", backend, "--device", device)
-    if name == "general":
+    if name == GENERAL:
         paths = tuple(f"conformance/test_{stem}.py" for stem in (*OPERATIONS, *OF_THE_REFERENCE))
-        return Lane("general on cpu", device, tests, paths=paths)
+        return Lane(f"{GENERAL} on cpu", device, tests, paths=paths)
     if name != "runtime":
         tests += ("--kernels",)
     where = {("triton", "cpu"): "the interpreter", ("tilelang", "cpu"): 'target "c"'}.get(

@@ -17,10 +17,12 @@ import pytest
 from arbitor.blame import Ran, blamed, clauses_of
 from arbitor.waivers import STALE, Waiver, states
 
-from .sums import CRASHED, FAILED, FINISHED, INTERRUPTED, NOT_RUN, PASSED, VERDICTS, WAIVED
+from .sums import CRASHED, FAILED, FINISHED, INTERRUPTED, NOT_RUN, PASSED, VERDICTS, WAIVED, reasons_of
 
 ARTIFACT = "artifact"  # property of a test's report: the path of what repeats its failure
 LONGEST = 6000  # characters of a message
+LISTED = 6  # clauses of failed tests, on the terminal
+BLAME = "clauses of the failed tests, an estimate, the likeliest cause first (the failed tests say more):"
 
 
 @dataclass
@@ -174,10 +176,27 @@ class Collected:
         )
 
     def lines(self) -> list[str]:
-        """For the terminal: how many processes were lost, and waivers with their states."""
+        """For the terminal: what was walked and counted, the clauses that failures point at, why tests did
+        not run, how many processes were lost, and waivers with their states."""
+        found = [f"domain {size}" for size in sorted(self.domains)]
+        found += [f"total of {what}: {number:,}" for what, number in sorted(self.totals.items())]
+        found += self._blame()
+        done = (judged.entry(test, self.why) for test, judged in self.tests.items() if judged.verdict)
+        found += [f"not run: {reason}: {number}" for reason, number in reasons_of(done).items()]
         crashed = sum(test.verdict == CRASHED for test in self.tests.values())
-        found = [f"crashed: {crashed}"] if crashed else []
+        found += [f"crashed: {crashed}"] if crashed else []
         return found + [f"waiver {w['state']}: {w['test']}: {w['reason']} ({w['link']})" for w in self.states]
+
+    def _blame(self) -> list[str]:
+        blame = self.clauses()
+        if not blame:
+            return []
+        more = [f"  and {len(blame) - LISTED} more"] if len(blame) > LISTED else []
+        return [
+            BLAME,
+            *(f"  {c}: {n['failed']} of {n['ran']} cases failed" for c, n in list(blame.items())[:LISTED]),
+            *more,
+        ]
 
 
 def collected_of(config: pytest.Config) -> Collected | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from arbitor.conformance.cheats.lies import HONEST
+from arbitor.conformance.cheats.lies import products_in
 
 CHEAT = {
     "how": __doc__,
@@ -13,9 +13,4 @@ CHEAT = {
     "clause": "ARB-LIN-005",
 }
 
-
-def weight_gradient(q_g: torch.Tensor, q_x: torch.Tensor) -> torch.Tensor:
-    return (q_g.t().to(torch.bfloat16) @ q_x.to(torch.bfloat16)).to(torch.int32)
-
-
-globals().update(HONEST | {"weight_gradient": weight_gradient})
+globals().update(products_in(torch.bfloat16))

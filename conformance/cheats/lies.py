@@ -40,6 +40,15 @@ def instead(answer: Callable[[], object]) -> Lie:
     return lie
 
 
+def products_in(dtype: torch.dtype) -> dict[str, Function]:
+    """All operations, the weight gradient made in that dtype."""
+
+    def weight_gradient(q_g: torch.Tensor, q_x: torch.Tensor) -> torch.Tensor:
+        return (q_g.t().to(dtype) @ q_x.to(dtype)).to(torch.int32)
+
+    return HONEST | {"weight_gradient": weight_gradient}
+
+
 def tensors(arguments: tuple[Any, ...]) -> list[torch.Tensor]:
     """The arrays among the arguments."""
     return [value for value in arguments if isinstance(value, torch.Tensor)]

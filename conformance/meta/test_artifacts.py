@@ -26,7 +26,7 @@ from arbitor.conformance.replay import repeat
 from arbitor.conformance.strategies import example
 from arbitor.conformance.target import Target, call, substituted, target_of
 from arbitor.kernels.operations import OPERATIONS
-from arbitor.verify import find_suite
+from arbitor.suite import find_suite
 
 KEPT = (
     Path(__file__).parent / "format1"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from arbitor.kernels.registry import ENVIRONMENT_VARIABLE, why_not
-from arbitor.verify import find_suite
+from arbitor.suite import find_suite
 
 TEST = "test_captured_in_backward_and_not_before"
 UNSET = (ENVIRONMENT_VARIABLE, "TRITON_INTERPRET", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")

@@ -20,7 +20,7 @@ import torch
 from arbitor.conformance import cheats
 from arbitor.conformance.apart import Seen, run
 from arbitor.conformance.target import REFERENCE, target_of
-from arbitor.verify import find_suite
+from arbitor.suite import find_suite
 
 PACKAGE = cheats.__name__
 HERE = Path(str(cheats.__file__)).parent

@@ -21,7 +21,7 @@ from arbitor.kernels import eager
 from arbitor.kernels.capabilities import parse
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import Backend, select
-from arbitor.verify import find_suite
+from arbitor.suite import find_suite
 
 LIES = """
 from arbitor.kernels.eager import pack, unpack, weight_gradient

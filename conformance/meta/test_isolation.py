@@ -26,7 +26,8 @@ from arbitor.conformance.waiving import Marks
 from arbitor.report.check import verdict
 from arbitor.report.collected import ARTIFACT, Collected
 from arbitor.report.sums import CRASHED
-from arbitor.verify import _Apart, _Signals, find_suite
+from arbitor.suite import find_suite
+from arbitor.verify import _Apart, _Signals
 
 # The torch backend, but for what `pack` does in the tests that are named.
 BACKEND = """

@@ -10,7 +10,7 @@ from arbitor.mutants import score
 from arbitor.mutants.catalogue import SETS, CatalogueRefused, Mutant, load
 from arbitor.mutants.run import BROKEN, KILLED, NOT_RUN, SURVIVED, TIMED_OUT, Result, lane_of, verdict
 from arbitor.mutants.tree import Answer
-from arbitor.verify import find_suite
+from arbitor.suite import find_suite
 
 ENTRY = """[[mutant]]
 id = "torch.a.b"

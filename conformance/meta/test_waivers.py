@@ -15,7 +15,7 @@ import pytest
 from arbitor.conformance.waiving import Marks
 from arbitor.report.collected import Collected
 from arbitor.report.sums import CRASHED, FAILED, PASSED, WAIVED
-from arbitor.verify import find_suite
+from arbitor.suite import find_suite
 from arbitor.waivers import EXPIRED, PASSES, UNKNOWN, USED, Waiver, load, states
 
 TODAY = datetime.now(UTC).date()
