@@ -98,8 +98,16 @@ def verdict(answer: Answer) -> Result:
 class LaneRun:
     """The workers of one lane; a context that ends them."""
 
-    def __init__(self, lane: Lane, root: Path, workers: int, seconds: float = SECONDS) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        root: Path,
+        workers: int,
+        seconds: float = SECONDS,
+        packages: Sequence[str] | None = None,
+    ) -> None:
         self.lane, self.root, self.seconds = lane, root, seconds
+        self.packages = PACKAGES[lane.device] if packages is None else packages
         self._folder = tempfile.TemporaryDirectory(prefix="arbitor-mutants-")
         self._free: queue.Queue[Worker] = queue.Queue()
         self._pool = ThreadPoolExecutor(workers)
@@ -113,7 +121,7 @@ class LaneRun:
             environment = self.lane.environment | {"OMP_NUM_THREADS": "1"}
             if self.lane.device != CUDA:
                 environment["CUDA_VISIBLE_DEVICES"] = ""  # what a server wakes does not outlive a fork
-            worker = Worker(self.root, folder, environment, PACKAGES[self.lane.device])
+            worker = Worker(self.root, folder, environment, self.packages)
             self._free.put(worker)
             words = [*self.lane.paths, *self.lane.tests, *QUIET, "--collect-only"]
             return worker.run(words, self.seconds, warm=True)
