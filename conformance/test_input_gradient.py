@@ -95,3 +95,17 @@ def test_a_row_that_is_repeated_with_a_stride_of_0(target: Target) -> None:
         lambda name, tensor: repeated(tensor) if name == "q_d" else tensor.clone(),
     )
     assert found["dx"].tolist() == [[float(sum((i + 1) << k for i, k in enumerate(e)))]] * 5
+
+
+@pytest.mark.clause("ARB-LIN-002", "ARB-STATE-002")
+@pytest.mark.parametrize("group_size", [8, 24, 40])
+def test_groups_that_end_inside_a_word_of_codes(target: Target, group_size: int) -> None:
+    """Token t meets row t alone; kernels read words of 16 codes, in which two groups may lie."""
+    columns, rows = 120, 40
+    groups = columns // group_size
+    e = (torch.arange(rows * groups).reshape(rows, groups) * 5 % 7 - 3).to(torch.int8)
+    arguments: Arguments = {"q_d": torch.eye(rows, dtype=torch.int8), "e_d": int8([0] * rows)}
+    arguments |= {"codes": packed(torch.ones(rows, columns, dtype=torch.int8)), "e": e}
+    arguments |= {"e_base": -3, "e_span": 6, "group_size": group_size, "in_features": columns}
+    dx = target.check("input_gradient", arguments)["dx"]
+    assert dx.tolist() == [[2.0 ** int(row[i // group_size]) for i in range(columns)] for row in e]

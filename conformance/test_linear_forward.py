@@ -131,3 +131,16 @@ def test_more_rows_than_one_program_adds(target: Target) -> None:
     trits = [[(o % 3) - 1, (o // 3 % 3) - 1] for o in range(rows)]
     y = forward(target, [[1, 3]] * tokens, [0] * tokens, trits)
     assert y.tolist() == [[a + 3 * b for a, b in trits]] * tokens
+
+
+@pytest.mark.clause("ARB-LIN-001", "ARB-STATE-002")
+@pytest.mark.parametrize("group_size", [8, 24, 40])
+def test_groups_that_end_inside_a_word_of_codes(target: Target, group_size: int) -> None:
+    """Token t meets column t alone; kernels read words of 16 codes, in which two groups may lie."""
+    columns, rows = 120, 3
+    groups = columns // group_size
+    e = (torch.arange(rows * groups).reshape(rows, groups) * 5 % 7 - 3).to(torch.int8)
+    arguments: Arguments = {"q_x": torch.eye(columns, dtype=torch.int8), "e_x": int8([0] * columns)}
+    arguments |= {"codes": packed(torch.ones(rows, columns, dtype=torch.int8)), "e": e}
+    y = target.check("linear_forward", arguments | {"e_base": -3, "e_span": 6, "group_size": group_size})["y"]
+    assert y.tolist() == [[2.0**k for k in e[:, t // group_size].tolist()] for t in range(columns)]

@@ -1,4 +1,4 @@
-"""The runner of mutants on a checkout of two files: every outcome, and the control that undoes a false one."""
+"""The runner of mutants on a checkout of two files: every outcome, and a control that undoes false kills."""
 
 from __future__ import annotations
 
