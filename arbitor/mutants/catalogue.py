@@ -18,7 +18,7 @@ SETS = ("triton", "tilelang", "torch", "reference", "runtime")
 GENERAL = "general"  # the set that is made and not written (general.py)
 REQUIRED = ("id", "kind", "file", "old", "new", "clause", "why")
 OPTIONAL = ("defect", "needs", "equivalent", "explained")
-CUDA = "cuda"
+CPU, CUDA = "cpu", "cuda"
 
 
 class CatalogueRefused(ValueError):
@@ -29,8 +29,8 @@ class CatalogueRefused(ValueError):
 class Mutant:
     """One edit: `old`, which occurs once in `file`, becomes `new`, and that breaks `clause`.
 
-    `needs` is "cuda" where no other device runs the changed code; `equivalent` says why no input can show it,
-    `explained` why it survives all the same; `defect` is the public bug that it makes again.
+    `needs` is "cpu" or "cuda" where no other device runs the changed code; `equivalent` says why no input can
+    show it, `explained` why it survives all the same; `defect` is the public bug that it makes again.
     """
 
     id: str
@@ -55,6 +55,10 @@ class Mutant:
         """SHA-256 of what is run: a result belongs to this edit and this clause, whatever else is said."""
         text = json.dumps([self.file, self.old, self.new, self.clause])
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def lacks(self, device: str) -> str:
+        """Why it cannot run on that device, or ""."""
+        return f"only on {self.needs} what it changes is run" if self.needs not in ("", device) else ""
 
     def applied(self, text: str) -> str:
         """The source with the edit; raises CatalogueRefused unless `old` occurs exactly once."""
@@ -111,8 +115,8 @@ def _mutant(entry: Mapping[str, Any], name: str) -> Mutant:
     mutant = Mutant(**entry)
     if mutant.set != name:
         raise CatalogueRefused(f"{where}: its id must begin with {name}.")
-    if mutant.needs not in ("", CUDA):
-        raise CatalogueRefused(f"{where}: needs is {mutant.needs!r}, expected {CUDA!r}")
+    if mutant.needs not in ("", CPU, CUDA):
+        raise CatalogueRefused(f"{where}: needs is {mutant.needs!r}, expected {CPU!r} or {CUDA!r}")
     if mutant.old == mutant.new:
         raise CatalogueRefused(f"{where}: old and new are the same")
     if mutant.equivalent and mutant.explained:

@@ -181,8 +181,9 @@ class LaneRun:
             finished.put((mutant, result))
 
     def _judged(self, mutant: Mutant) -> Result:
-        if mutant.needs == CUDA and self.lane.device != CUDA:
-            return Result(NOT_RUN, message="only a GPU runs what it changes")
+        lacking = mutant.lacks(self.lane.device)
+        if lacking:
+            return Result(NOT_RUN, message=lacking)
         rounds = self._rounds(mutant)
         if not rounds:
             return Result(NOT_RUN, message=f"no test of this lane names {mutant.clause}")

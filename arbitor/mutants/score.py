@@ -15,7 +15,7 @@ from typing import Any
 
 from arbitor.seal import SEAL, sealed
 
-from .catalogue import CatalogueRefused, Mutant
+from .catalogue import CPU, CUDA, CatalogueRefused, Mutant
 from .run import BROKEN, KILLED, NOT_RUN, SURVIVED, TIMED_OUT, Result
 
 FORMAT = 1
@@ -86,12 +86,18 @@ def judged(mutants: Sequence[Mutant], records: Iterable[Mapping[str, Any]]) -> l
                 continue
             for lane, result in entry["results"].items():
                 found[id, lane] = Judged(mutant, lane, Result(**result))
-    missing = Result(NOT_RUN, message="no result of this edit")
-    return [
-        found.get((mutant.id, lane)) or Judged(mutant, lane, missing)
-        for mutant in mutants
-        for lane in sorted(lanes.get(mutant.set, ()))
-    ]
+    cases = []
+    for mutant in mutants:
+        for lane in sorted(lanes.get(mutant.set, ())):
+            lacking = mutant.lacks(device_of(lane))
+            missing = Judged(mutant, lane, Result(NOT_RUN, message=lacking or "no result of this edit"))
+            cases.append(missing if lacking else found.get((mutant.id, lane), missing))
+    return cases
+
+
+def device_of(lane: str) -> str:
+    """The device of a lane, by its name."""
+    return CUDA if lane.endswith(f" on {CUDA}") else CPU
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,12 @@ def test_what_did_not_run_is_in_the_denominator() -> None:
     ]
     assert str(score.score(cases)) == "1/4"
     assert [case.wrong for case in cases] == [False, False, False, False, True]
+    elsewhere = score.Judged(mutant("f", needs="cuda"), lane, Result(SURVIVED))
+    assert elsewhere.mutant.lacks("cpu")
+    assert not elsewhere.mutant.lacks("cuda")
+    entry = {"digest": elsewhere.mutant.digest, "results": {lane: {"outcome": SURVIVED}}}
+    gpu_only = {"lanes": {lane: {}}, "mutants": {"torch.f": entry}}
+    assert [case.kind for case in score.judged([elsewhere.mutant], [gpu_only])] == [NOT_RUN]
     record = {"lanes": {lane: {}}, "mutants": {"torch.a": {"digest": "older", "results": {lane: {}}}}}
     assert [case.kind for case in score.judged([mutant("a")], [record])] == [NOT_RUN]
 
