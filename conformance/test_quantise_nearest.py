@@ -88,10 +88,12 @@ def test_rows_are_independent(target: Target) -> None:
 
 
 @pytest.mark.clause("ARB-QUANT-001", "ARB-QUANT-008")
-@pytest.mark.parametrize("place", [0, 8_200, 65_536])
-def test_the_largest_of_a_long_row(target: Target, place: int) -> None:
-    """127 somewhere among 65,541 elements of 1: kernels take such a row in parts."""
-    x = torch.ones(1, 65_541)
+@pytest.mark.parametrize("columns", [65_540, 65_541])
+@pytest.mark.parametrize("place", [0, 8_200, 9_300, 65_536])
+def test_the_largest_of_a_long_row(target: Target, place: int, columns: int) -> None:
+    """127 somewhere among elements of 1: kernels take such a row in parts, one after another, and other paths
+    where its length is no multiple of 4."""
+    x = torch.ones(1, columns)
     x[0, place] = 127.0
     q, e = quantised(target, x)
     assert (q, e) == (x.int().tolist(), [0])
