@@ -22,7 +22,8 @@ except ValueError as error:
     print({refused!r} + str(error))
 except Exception as error:
     said = str(error)
-    print({asserted!r} if "device-side assert" in said else f"{{type(error).__name__}}: {{said}}")
+    asserted = "device-side assert" in said or "CUDA_ERROR_ASSERT" in said
+    print({asserted!r} if asserted else f"{{type(error).__name__}}: {{said}}")
 else:
     print("it was answered")
 """

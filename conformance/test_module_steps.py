@@ -16,6 +16,8 @@ from arbitor.conformance import models
 from arbitor.conformance.models import backward, noise
 from arbitor.conformance.target import REFERENCE, Target
 from arbitor.kernels.registry import Backend, select
+from arbitor.reference.limits import How
+from arbitor.reference.step import State, linear_step
 from arbitor.update import update_memory
 
 SEED, TENSOR, DONE = 2**33 + 9, 3, 5
@@ -76,6 +78,32 @@ def test_a_layer(target: Target, judge: Backend) -> None:
         name: tensor.tolist() for name, tensor in state.items()
     }
     assert (layer.updates, counts[1] > 0) == (DONE + 1, True)
+
+
+@pytest.mark.clause("ARB-RNG-005", "ARB-RNG-006", "ARB-LIN-002", "ARB-LIN-005", "ARB-RUN-003")
+def test_a_step_of_the_reference(target: Target) -> None:
+    """`linear_step`, which composes the operations in NumPy, is a layer's step of the same microbatches."""
+    layer = models.linear(target, tensor_id=TENSOR, seed=SEED)
+    layer.updates = DONE
+    state, how = state_of(layer), How(*how_of(layer))
+    xs = [noise(target, rows, 12, seed=rows).requires_grad_() for rows in (3, 4, 5)]
+    dys = [noise(target, rows, 10, seed=rows + 3) for rows in (3, 4, 5)]
+    outputs = [layer(x) for x in xs]
+    for y, dy in zip(outputs, dys, strict=True):
+        backward((y * dy).sum())
+    report = update_memory(layer)
+
+    arrays = State(**{name: tensor.numpy() for name, tensor in state.items()})
+    y, dx, counts = linear_step(
+        [x.detach().cpu().numpy() for x in xs], [dy.cpu().numpy() for dy in dys], arrays, how
+    )
+    assert [part.tolist() for part in y] == [part.detach().cpu().tolist() for part in outputs]
+    assert [part.tolist() for part in dx] == [x.grad.cpu().tolist() for x in xs if x.grad is not None]
+    assert counts is not None
+    assert list(report.totals().values()) == counts.tolist()
+    assert {name: tensor.tolist() for name, tensor in state_of(layer).items()} == {
+        name: array.tolist() for name, array in vars(arrays).items()
+    }
 
 
 @pytest.mark.clause("ARB-RNG-006")

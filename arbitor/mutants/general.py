@@ -12,6 +12,7 @@ conformance/mutants/general.toml, by the line before and after:
 
 from __future__ import annotations
 
+import ast
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -69,17 +70,29 @@ def _of_file(path: Path, file: str) -> Iterator[Rewritten]:
         what = f"no module named {error.name!r}"
         raise CatalogueRefused(f"{what}: this needs pip install 'arbitor[mutants]'") from None
     text = path.read_text(encoding="utf-8")
-    seen = {text}
+    seen = {_without_annotations(text)}
     for name in sorted(operator_names()):
         short = name.removeprefix("core/")
         if not _wanted(short):
             continue
         number = 0
         while (new := mutate_code(text, get_operator(name)(), number)) is not None:
-            if new not in seen:
-                seen.add(new)
+            meaning = _without_annotations(new)
+            if meaning not in seen:
+                seen.add(meaning)
                 yield _rewritten(file, f"{short}.{number}", text, new)
             number += 1
+
+
+def _without_annotations(text: str) -> str:
+    """The program without what only a type checker reads."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg | ast.AnnAssign):
+            node.annotation = ast.Constant(None)
+        elif isinstance(node, ast.FunctionDef):
+            node.returns = None
+    return ast.dump(tree)
 
 
 def _wanted(operator: str) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ..checks import check_tokens
 from .codes import decode
 from .exponents import power_of_two
+from .tokens import refuse_outside
 
 
 def embedding_forward(
@@ -14,8 +14,7 @@ def embedding_forward(
 ) -> torch.Tensor:
     """tokens int64 [T], codes uint8 [V, ceil(D/4)], e int8 [V, G] -> y float32 [T, D]. Raises ValueError for
     a bad token."""
-    check_tokens(tokens, codes.shape[0])
-    # index_select asserts on CUDA; plain indexing takes a negative token for a row from the end
+    refuse_outside(tokens, codes.shape[0])
     scale = power_of_two(e.index_select(0, tokens).to(torch.int32)).repeat_interleave(group_size, dim=1)[
         :, :columns
     ]

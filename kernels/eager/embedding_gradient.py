@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from ..checks import check_tokens
+from .tokens import refuse_outside
 
 
 def embedding_gradient(tokens: torch.Tensor, q: torch.Tensor, rows: int) -> torch.Tensor:
     """tokens int64 [T], q int8 [T, D] -> G int32 [V, D]. Raises ValueError for a bad token."""
-    check_tokens(tokens, rows)
+    refuse_outside(tokens, rows)
     total = torch.zeros(rows, q.shape[1], dtype=torch.int32, device=q.device)
     return total.index_add_(0, tokens, q.to(torch.int32))
