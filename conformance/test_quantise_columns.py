@@ -97,6 +97,14 @@ def test_underflow_cannot_be_seen(target: Target) -> None:
     quantised(target, from_bits(patterns.tolist()), [-100, 0, 1, 22, 48, 49])
 
 
+@pytest.mark.clause("ARB-QUANT-010")
+def test_the_smallest_normals_beside_the_largest_exponent(target: Target) -> None:
+    """2^-126 * 2^122 is 2^-4: what is next to the subnormals is not next to nothing."""
+    patterns = [0x00800000, 0x00C00000, 0x80FFFFFF, 0x007FFFFF, 0x01000000]
+    found = quantised(target, from_bits([patterns]), [122])
+    assert (found["q"][0, :2].tolist(), found["exponents"][:2].tolist()) == ([64, 96], [-10, -10])
+
+
 @pytest.mark.clause("ARB-QUANT-007", "ARB-QUANT-010")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("shape", [(40, 130), (33, 257), (9, 64)])

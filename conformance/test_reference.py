@@ -87,9 +87,10 @@ def test_state_hash() -> None:
         state_hash({"a": np.zeros(1, np.float32)})
 
 
-def test_narrow_never_wraps() -> None:
-    with pytest.raises(OverflowError, match=r"value 128 at \[1, 0\] does not fit int8"):
-        limits.narrow(np.array([[127, -128], [128, 300]]), np.int8)
+@pytest.mark.parametrize("value", [128, -129])
+def test_narrow_never_wraps(value: int) -> None:
+    with pytest.raises(OverflowError, match=rf"value {value} at \[1, 0\] does not fit int8"):
+        limits.narrow(np.array([[127, -128], [value, 300]]), np.int8)
 
 
 def test_packing_of_the_page() -> None:

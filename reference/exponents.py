@@ -53,7 +53,7 @@ def times_power(parts: Parts, power: Ints) -> Parts:
     A product below 2^-126 is kept exact here, where float32 would round it: at e >= -100 either is 0.
     """
     shifted = parts.power + power
-    overflows = (parts.significand > 0) & (shifted + bit_length(parts.significand) > 128)
+    overflows = shifted + bit_length(parts.significand) > 128
     return parts._replace(power=shifted, finite=parts.finite & ~overflows)
 
 
