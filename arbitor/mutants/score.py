@@ -26,7 +26,8 @@ CLAIMED = "claimed equivalent, killed"
 HEADING = """# Mutants killed
 
 Made by `arbitor mutants --page`; the edits are in `conformance/mutants/`. A mutant is killed if a test of
-the clause that it breaks fails. What did not run counts against the score.
+the clause that it breaks fails. What did not run counts against the score; beside it stands the share of
+what ran. Some code runs on one device only, so a set is also counted over all its lanes.
 """
 
 
@@ -122,9 +123,23 @@ class Score:
         return f"{self.killed}/{self.counted}"
 
     @property
+    def ran(self) -> int:
+        """Those that count and ran."""
+        return self.counted - self.counts[NOT_RUN]
+
+    @property
     def percent(self) -> str:
         """The share of the killed ones, rounded down, so that 100 % is all of them."""
-        return f"{1000 * self.killed // self.counted / 10:.1f} %" if self.counted else "-"
+        return _percent(self.killed, self.counted)
+
+    @property
+    def percent_of_ran(self) -> str:
+        """The share of those that ran."""
+        return _percent(self.killed, self.ran)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{1000 * part // whole / 10:.1f} %" if whole else "-"
 
 
 def score(cases: Iterable[Judged]) -> Score:
@@ -132,29 +147,50 @@ def score(cases: Iterable[Judged]) -> Score:
     return Score(Counter(case.kind for case in cases))
 
 
+def killed_somewhere(cases: Sequence[Judged]) -> Score:
+    """Of each mutant the best that became of it in any lane: killed, else alive, else not run."""
+    order = (KILLED, TIMED_OUT, ALIVE, EXPLAINED, SURVIVED, BROKEN, CLAIMED, NOT_RUN)
+    best: dict[str, str] = {}
+    for case in cases:
+        known = best.get(case.mutant.id, case.kind)
+        best[case.mutant.id] = min(known, case.kind, key=order.index)
+    return Score(Counter(best.values()))
+
+
 def page(cases: Sequence[Judged], records: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: the score of each lane, of each clause in each lane, of each kind, and all that lives."""
     lanes = sorted({case.lane for case in cases})
     parts = [
         HEADING,
-        _table("lane", lanes, cases, lambda case: case.lane),
+        _table(lanes, cases),
+        _over_all_lanes(cases),
         _sources(records),
         "## By clause\n\n"
-        + _matrix("clause", lanes, cases, lambda case: case.mutant.clause or case.mutant.file),
+        + _matrix("clause or file", lanes, cases, lambda case: case.mutant.clause or case.mutant.file),
         "## By kind\n\n" + _matrix("kind", lanes, cases, lambda case: case.mutant.kind),
         _alive(cases),
     ]
     return "\n".join(parts)
 
 
-def _table(title: str, rows: Sequence[str], cases: Sequence[Judged], key: Any) -> str:
+def _table(lanes: Sequence[str], cases: Sequence[Judged]) -> str:
     order = (KILLED, TIMED_OUT, SURVIVED, EXPLAINED, NOT_RUN, BROKEN, CLAIMED, ALIVE)
     kinds = [kind for kind in order if any(case.kind == kind for case in cases)]
-    lines = [f"| {title} | score | {' | '.join(kinds)} |", "|---|---|" + "---|" * len(kinds)]
-    for row in rows:
-        found = score(case for case in cases if key(case) == row)
+    lines = [f"| lane | score | of what ran | {' | '.join(kinds)} |", "|---|---|---|" + "---|" * len(kinds)]
+    for lane in lanes:
+        found = score(case for case in cases if case.lane == lane)
         numbers = " | ".join(str(found.counts[kind]) for kind in kinds)
-        lines.append(f"| {row} | {found} = {found.percent} | {numbers} |")
+        lines.append(f"| {lane} | {found} = {found.percent} | {found.percent_of_ran} | {numbers} |")
+    return "\n".join(lines) + "\n"
+
+
+def _over_all_lanes(cases: Sequence[Judged]) -> str:
+    lines = ["| set | killed in one lane or another | lanes |", "|---|---|---|"]
+    for name in sorted({case.mutant.set for case in cases}):
+        of_set = [case for case in cases if case.mutant.set == name]
+        lanes = ", ".join(sorted({case.lane for case in of_set}))
+        found = killed_somewhere(of_set)
+        lines.append(f"| {name} | {found} = {found.percent} | {lanes} |")
     return "\n".join(lines) + "\n"
 
 

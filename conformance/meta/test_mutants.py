@@ -90,7 +90,11 @@ def test_what_did_not_run_is_in_the_denominator() -> None:
         score.Judged(mutant("d", equivalent="a proof"), lane, Result(SURVIVED)),
         score.Judged(mutant("e", equivalent="no proof"), lane, Result(KILLED)),
     ]
-    assert str(score.score(cases)) == "1/4"
+    found = score.score(cases)
+    assert (str(found), found.percent, found.percent_of_ran) == ("1/4", "25.0 %", "33.3 %")
+    gpu = score.Judged(cases[1].mutant, lane_of("torch", "cuda").name, Result(TIMED_OUT))
+    assert str(score.killed_somewhere([*cases, gpu])) == "2/4"
+    assert "| torch | 2/4 = 50.0 % | torch on cpu, torch on cuda |" in score.page([*cases, gpu], [])
     assert [case.wrong for case in cases] == [False, False, False, False, True]
     elsewhere = score.Judged(mutant("f", needs="cuda"), lane, Result(SURVIVED))
     assert elsewhere.mutant.lacks("cpu")
