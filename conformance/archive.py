@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from arbitor.checkpoint import write_whole
-from arbitor.conformance.cases import Case, FailedCall, FailedSteps
+from arbitor.conformance.cases import Case, FailedCall, FailedRefusal, FailedSteps
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.provenance import machine, source
 from arbitor.seal import SEAL, sealed
@@ -34,6 +34,8 @@ from arbitor.seal import SEAL, sealed
 FORMAT, VERSION = "arbitor-artifact", 1
 MANIFEST, TEXT = "manifest.json", "text.txt"
 STEPS = "steps"  # in the place of an operation's name
+KINDS = {FailedCall: "call", FailedRefusal: "refusal", FailedSteps: "steps"}
+REFUSALS = ("ValueError", "TypeError")
 LARGEST = 1 << 28  # bytes of all arrays together
 _TIME = (1980, 1, 1, 0, 0, 0)
 _CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -86,7 +88,7 @@ def write(case: Case, failure: Failure, folder: Path = Path("reports")) -> Path:
     bare = {
         "format": FORMAT,
         "version": VERSION,
-        "kind": "steps" if isinstance(case, FailedSteps) else "call",
+        "kind": KINDS[type(case)],
         "operation": operation,
         **about,
         "backend": case.backend,
@@ -108,11 +110,14 @@ def write(case: Case, failure: Failure, folder: Path = Path("reports")) -> Path:
     return path
 
 
-def _call(case: FailedCall, members: dict[str, bytes]) -> dict[str, Any]:
+def _call(case: FailedCall | FailedRefusal, members: dict[str, bytes]) -> dict[str, Any]:
     """The part of the manifest about a call; its arrays go to `members`."""
     arrays: dict[str, Any] = {}
     inputs = {n: v for n, v in case.arguments.items() if isinstance(v, torch.Tensor)}
-    for role, tensors in (("inputs", inputs), ("expected", case.expected), ("actual", case.actual)):
+    roles: dict[str, Mapping[str, Any]] = {"inputs": inputs}
+    if isinstance(case, FailedCall):
+        roles |= {"expected": case.expected, "actual": case.actual}
+    for role, tensors in roles.items():
         for name, tensor in tensors.items():
             if not isinstance(tensor, torch.Tensor):
                 continue  # an answer that is no tensor; the message says so
@@ -124,7 +129,10 @@ def _call(case: FailedCall, members: dict[str, bytes]) -> dict[str, Any]:
     if size > LARGEST:
         raise ValueError(f"its arrays have {size:,} bytes, more than the {LARGEST:,} that are kept")
     scalars = {name: value for name, value in case.arguments.items() if name not in inputs}
-    return {"scalars": scalars, "arrays": arrays, "way": dict(case.way)}
+    about = {"scalars": scalars, "arrays": arrays}
+    if isinstance(case, FailedRefusal):
+        return about | {"error": case.error, "names": list(case.names)}
+    return about | {"way": dict(case.way)}
 
 
 def raw(tensor: torch.Tensor) -> bytes:
@@ -216,7 +224,7 @@ def _artifact(manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> Arti
     case: Case
     if manifest["kind"] == "steps":
         case = FailedSteps(manifest["configuration"], manifest["steps"], **where, hashes=manifest["hashes"])
-    elif manifest["kind"] == "call" and manifest["operation"] in OPERATIONS:
+    elif manifest["kind"] in ("call", "refusal") and manifest["operation"] in OPERATIONS:
         arrays: dict[str, dict[str, torch.Tensor]] = {"inputs": {}, "expected": {}, "actual": {}}
         for place, about in manifest["arrays"].items():
             role, name = place.split("/")
@@ -224,18 +232,26 @@ def _artifact(manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> Arti
         given = {**manifest["scalars"], **arrays.pop("inputs")}
         operation = OPERATIONS[manifest["operation"]]
         arguments = {name: given[name] for name in operation.arguments}
-        answers = (arrays["expected"], arrays["actual"], manifest["way"])
-        case = FailedCall(operation.name, arguments, where["backend"], where["device"], *answers)
+        if manifest["kind"] == "refusal":
+            error = _one_of("error", manifest["error"], REFUSALS)
+            case = FailedRefusal(operation.name, arguments, error, manifest["names"], **where)
+        else:
+            answers = (arrays["expected"], arrays["actual"], manifest["way"])
+            case = FailedCall(operation.name, arguments, where["backend"], where["device"], *answers)
     else:
         raise ArtifactError(f"a {manifest['kind']} of {manifest['operation']!r}, which there is not")
     names = ("test", "clauses", "message", "reproduction")
     return Artifact(case, Failure(*(manifest[name] for name in names)), manifest)
 
 
+def _one_of(what: str, name: str, known: Sequence[str]) -> str:
+    if name not in known:
+        raise ArtifactError(f"{what} {name!r}, expected one of {', '.join(known)}")
+    return name
+
+
 def _tensor(data: bytes, about: Mapping[str, Any]) -> torch.Tensor:
-    if about["dtype"] not in DTYPES:
-        raise ArtifactError(f"an array of dtype {about['dtype']!r}, expected one of {', '.join(DTYPES)}")
-    dtype: torch.dtype = getattr(torch, about["dtype"])
+    dtype: torch.dtype = getattr(torch, _one_of("an array of dtype", about["dtype"], DTYPES))
     carrier = _CARRIERS[dtype.itemsize]
     little = np.dtype(str(carrier).removeprefix("torch.")).newbyteorder("<")
     flat = torch.from_numpy(np.frombuffer(data, little).astype(little.newbyteorder("=")))

@@ -30,6 +30,19 @@ class FailedCall:
 
 
 @dataclass(frozen=True)
+class FailedRefusal:
+    """An illegal call that was not refused as it has to be: by an `error` whose message has all `names`, and
+    before anything is changed. Arguments may be of any type."""
+
+    operation: str
+    arguments: Mapping[str, Any]
+    error: str
+    names: Sequence[str | int]
+    backend: str
+    device: str
+
+
+@dataclass(frozen=True)
 class FailedSteps:
     """Training steps as data (machine/world.py), the last one is where the two sides parted; and the hash of
     the judge's state after each."""
@@ -41,7 +54,7 @@ class FailedSteps:
     hashes: Sequence[str] = ()
 
 
-Case = FailedCall | FailedSteps
+Case = FailedCall | FailedRefusal | FailedSteps
 
 
 def carry(error: BaseException, case: Case) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from arbitor.asked import NotUsable, asked_for
 from arbitor.conformance.archive import Artifact, ArtifactError, read
 from arbitor.conformance.arena import check_in_arena
 from arbitor.conformance.artifacts import message_of
-from arbitor.conformance.cases import Case, FailedCall, FailedSteps, case_of, laid_out
+from arbitor.conformance.cases import Case, FailedCall, FailedRefusal, FailedSteps, case_of, laid_out
 from arbitor.conformance.compare import difference
 from arbitor.conformance.guard import Dishonest
 from arbitor.conformance.machine import twins
@@ -46,6 +47,9 @@ def main(file: Path, backend: str | None = None, device: str | None = None) -> i
         print(message_of(error))
         return DIFFERS
     print(_since(artifact, before), end="")
+    if isinstance(artifact.case, FailedRefusal):
+        print(f"{artifact.case.operation}: {shlex.quote(name)} refuses the call as it has to")
+        return SAME
     what = artifact.case.operation if isinstance(artifact.case, FailedCall) else "steps"
     print(f"{what}: {shlex.quote(name)} and {target.judge.name} give the same bytes")
     return SAME
@@ -53,7 +57,7 @@ def main(file: Path, backend: str | None = None, device: str | None = None) -> i
 
 def _lacking(case: Case, backend: Any) -> str | None:
     """What the backend does not declare of what the case needs, in words, or None."""
-    if isinstance(case, FailedCall):
+    if not isinstance(case, FailedSteps):
         lacks: str | None = backend.lacks(case.operation)
         return lacks
     return (
@@ -69,6 +73,9 @@ def repeat(target: Target, case: Case) -> Case:
         hashes = twins.run(target, case.configuration, case.steps)
         return FailedSteps(case.configuration, case.steps, case.backend, case.device, hashes)
     arguments = dict(case.arguments)
+    if isinstance(case, FailedRefusal):
+        target.refuses(case.operation, arguments, getattr(builtins, case.error), *case.names)
+        return case
     if "arena" in case.way:
         arena = case.way["arena"]
         check_in_arena(target, case.operation, arguments, arena["shift"], arena["turned"])

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from arbitor.conformance.cases import FailedCall, carry, way_of
+from arbitor.conformance.cases import FailedCall, FailedRefusal, carry, way_of
 from arbitor.conformance.compare import assert_same, difference
 from arbitor.conformance.guard import given, hold, is_other, taken, watch
 from arbitor.conformance.repro import reproduction
@@ -179,11 +179,27 @@ class Target:
         self.needs(operation)
         mine = self.placed(arguments, layout=lambda name, tensor: tensor)
         before = self.placed(arguments)
-        with pytest.raises(error) as caught:
-            call(self.backend, operation, mine, self.device)
-        missing = [name for name in names if str(name) not in str(caught.value)]
-        if missing:
-            raise AssertionError(f"{operation}: the error should name {missing}, but says: {caught.value}")
-        for name, value in before.items():
-            if isinstance(value, torch.Tensor) and difference(name, value, mine[name]):
-                raise AssertionError(f"{operation} was refused but changed {name}")
+        try:
+            self._refuses(operation, mine, error, names)
+            for name, value in before.items():
+                if isinstance(value, torch.Tensor) and difference(name, value, mine[name]):
+                    raise AssertionError(f"{operation} was refused but changed {name}")
+        except (Exception, CaseLost) as failure:
+            case = FailedRefusal(operation, before, error.__name__, names, self.backend.name, self.device)
+            carry(failure, case)
+            raise
+
+    def _refuses(
+        self, operation: str, arguments: Arguments, error: type[Exception], names: tuple[str | int, ...]
+    ) -> None:
+        wanted = f"{error.__name__} that names {' and '.join(map(str, names))}" if names else error.__name__
+        try:
+            call(self.backend, operation, arguments, self.device)
+        except error as caught:
+            missing = [name for name in names if str(name) not in str(caught)]
+            if missing:
+                raise AssertionError(
+                    f"{operation}: the error should name {missing}, but says: {caught}"
+                ) from None
+        else:
+            raise AssertionError(f"{operation} answered an illegal call, expected a {wanted}")

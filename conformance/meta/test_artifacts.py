@@ -17,11 +17,12 @@ from arbitor.cli import main
 from arbitor.conformance import archive
 from arbitor.conformance.archive import ArtifactError, Failure, read, write
 from arbitor.conformance.arena import check_in_arena
-from arbitor.conformance.cases import FailedCall, FailedSteps, carry, case_of, laid_out, way_of
+from arbitor.conformance.cases import FailedCall, FailedRefusal, FailedSteps, carry, case_of, laid_out, way_of
 from arbitor.conformance.commands import FEW, refused
 from arbitor.conformance.common import float32, int8, repeated, transposed
 from arbitor.conformance.compare import difference
 from arbitor.conformance.meta.planted import LAYOUT, RAISES, THRESHOLD, planted
+from arbitor.conformance.refusals import refusals_of
 from arbitor.conformance.replay import repeat
 from arbitor.conformance.strategies import example
 from arbitor.conformance.target import Target, call, substituted, target_of
@@ -196,6 +197,62 @@ def test_replay(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     refused(main(["replay", path, "--backend", "cmd:/no/such"]), "cannot run here", capsys)
 
 
+@pytest.mark.parametrize(
+    ("source", "illegal", "error", "seen"),
+    [
+        (
+            "def pack(trits):\n    return eager.pack(trits.clamp(-1, 1))",
+            int8([[0, 2]]),
+            ValueError,
+            "answered an",
+        ),
+        ("def pack(trits):\n    raise ValueError('no')", int8([[0, 2]]), ValueError, "should name [0, 1, 2]"),
+        ("def pack(trits):\n    raise KeyError(1)", int8([[0, 2]]), ValueError, "KeyError: 1"),
+        (
+            "def pack(trits):\n    trits[:] = 1\n    raise ValueError('0 1 2')",
+            int8([[0, 2]]),
+            ValueError,
+            "changed tri",
+        ),
+    ],
+)
+def test_replay_of_a_call_that_is_not_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    illegal: torch.Tensor,
+    error: type[Exception],
+    seen: str,
+) -> None:
+    """It is answered, refused with other words or another error, or changes something before."""
+    name = planted(tmp_path, source)
+    with pytest.raises((AssertionError, KeyError)) as caught:
+        target_of(name).refuses("pack", {"trits": illegal}, error, 0, 1, 2)
+    case = case_of(caught.value)
+    assert isinstance(case, FailedRefusal)
+    path = str(write(case, Failure("test_refuses")))
+    assert main(["replay", path]) == 1
+    assert seen in capsys.readouterr().out
+    assert main(["replay", path, "--backend", "torch"]) == 0
+    assert "pack: torch refuses the call as it has to" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_refusals_that_were_written_are_read(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists, None, float64 and what else is illegal come back as they were."""
+    monkeypatch.setenv("ARBITOR_COMMIT", "one")  # git is not asked for each file
+    for refusal in refusals_of(operation):
+        if "over the bound" in refusal.label:
+            continue  # by stride 0: too large for a file
+        words = (refusal.error.__name__, refusal.names, "torch", "cpu")
+        case = FailedRefusal(operation, refusal.arguments, *words)
+        found = read(write(case, Failure())).case
+        assert isinstance(found, FailedRefusal)
+        assert same(dict(found.arguments), refusal.arguments), refusal.label
+        assert (found.error, tuple(found.names)) == words[:2]
+        repeat(target_of("torch"), found)
+
+
 def test_replay_says_where_the_judge_has_changed(capsys: pytest.CaptureFixture[str]) -> None:
     wrong = {"codes": torch.zeros(1, 1, dtype=torch.uint8)}
     path = write(FailedCall("pack", {"trits": int8([[1]])}, "torch", "cpu", wrong, wrong), Failure())
@@ -263,11 +320,16 @@ def test_a_test_leaves_its_shrunk_case(tmp_path: Path) -> None:
 def test_format_1_is_read_and_repeated(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Files of the first version, of a bug in a backend that is not there: any other one repeats them."""
     artifact = read(path)
-    kind = {"call": FailedCall, "steps": FailedSteps}[artifact.manifest["kind"]]
+    kind = {"call": FailedCall, "refusal": FailedRefusal, "steps": FailedSteps}[artifact.manifest["kind"]]
     assert isinstance(artifact.case, kind)
     assert main(["replay", str(path), "--backend", "torch"]) == 0
-    assert "same bytes" in capsys.readouterr().out
+    said = "refuses the call" if kind is FailedRefusal else "same bytes"
+    assert said in capsys.readouterr().out
 
 
 def test_there_are_files_of_format_1() -> None:
-    assert {path.name.partition("-")[0] for path in KEPT.glob("*.arb")} == {"ternary_update", "steps"}
+    assert {path.name.partition("-")[0] for path in KEPT.glob("*.arb")} == {
+        "ternary_update",
+        "pack",
+        "steps",
+    }
