@@ -33,13 +33,16 @@ LARGEST_TILE = 512
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What is declared; everything that is not named is a declared gap."""
+    """What is declared; everything that is not named is a declared gap.
+
+    `configurations` is None where nothing is said of them.
+    """
 
     operations: tuple[str, ...]
     formats: tuple[str, ...]
     devices: tuple[str, ...]
     tiles: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    configurations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    configurations: Mapping[str, tuple[str, ...]] | None = None
     name: str = ""
 
     @property
@@ -64,6 +67,29 @@ def load(path: Path) -> Capabilities:
     except ValueError as error:  # of both parsers, and of what is no UTF-8
         raise ValueError(f"{path} is no {path.suffix[1:].upper()}: {error}") from None
     return parse(found, str(path))
+
+
+def product_tiles(product: tuple[int, int, int], update: tuple[int, int, int]) -> dict[str, dict[str, int]]:
+    """The tiles of the operations that multiply, by the rows, columns and inner extent of one tile of a
+    product and of one of `linear_update`."""
+    return {
+        "linear_forward": dict(zip("TOI", product, strict=True)),
+        "input_gradient": dict(zip("TIO", product, strict=True)),
+        "weight_gradient": dict(zip("OIT", product, strict=True)),
+        "linear_update": dict(zip("OIT", update, strict=True)),
+    }
+
+
+def everything(name: str, tiles: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """The declaration of a backend of every operation, on CPU and CUDA, with those tiles."""
+    return {
+        "version": VERSION,
+        "name": name,
+        "operations": list(OPERATIONS),
+        "formats": list(FORMATS),
+        "devices": list(DEVICES),
+        "tiles": tiles,
+    }
 
 
 def declared_by(module: ModuleType) -> Capabilities | None:
@@ -103,7 +129,9 @@ def parse(found: Any, where: str) -> Capabilities:
         formats,
         _names(table, "devices", DEVICES, where),
         _tiles(table.get("tiles", {}), operations, f"{where}: tiles"),
-        _configurations(table.get("configurations", {}), operations, f"{where}: configurations"),
+        _configurations(table["configurations"], operations, f"{where}: configurations")
+        if "configurations" in table
+        else None,
         name,
     )
 

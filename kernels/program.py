@@ -250,7 +250,7 @@ def module_of(name: str) -> ModuleType:
     declared = capabilities.parse(program.hello["capabilities"], f"capabilities of {name}")
     ways = {
         operation: {way: _function(program, OPERATIONS[operation], way) for way in names}
-        for operation, names in declared.configurations.items()
+        for operation, names in (declared.configurations or {}).items()
     }
     vars(module).update(CAPABILITIES=program.hello["capabilities"], configurations=lambda device: ways)
     return module

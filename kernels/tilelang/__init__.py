@@ -5,7 +5,7 @@ The numeric rules are written once as TIR expressions and shared by both targets
 the indices and the launchers; what it can not prove is each CUDA schedule, which its file says.
 """
 
-from .configurations import configurations
+from .configurations import CAPABILITIES, configurations
 from .embedding_forward import embedding_forward
 from .embedding_gradient import embedding_gradient
 from .embedding_update import embedding_update
@@ -29,6 +29,8 @@ from .weight_gradient import weight_gradient
 ARRAYS = "torch"
 
 __all__ = [
+    "ARRAYS",
+    "CAPABILITIES",
     "configurations",
     "embedding_forward",
     "embedding_gradient",

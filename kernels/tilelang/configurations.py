@@ -9,12 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..capabilities import everything, product_tiles
 from .few_tokens import few_tokens
+from .gemm import BLOCK_K, BLOCK_M, BLOCK_N
 from .linear_forward import linear_forward, unpacked_forward
 from .linear_update import linear_update
 from .ternary_update import ternary_update
 from .token_tile import TOKENS, token_tile
 from .weight_gradient import weight_gradient
+
+# on CUDA; target "c" goes row by row
+TILE = (BLOCK_M, BLOCK_N, BLOCK_K)
+CAPABILITIES = everything("tilelang", product_tiles(TILE, TILE))
 
 Way = Callable[..., Any]
 

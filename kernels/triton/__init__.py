@@ -5,7 +5,7 @@ TRITON_INTERPRET=1, in Triton's interpreter on the CPU.
 are absolute.)
 """
 
-from .configurations import configurations
+from .configurations import CAPABILITIES, configurations
 from .embedding_forward import embedding_forward
 from .embedding_gradient import embedding_gradient
 from .embedding_update import embedding_update
@@ -29,6 +29,8 @@ from .weight_gradient import weight_gradient
 ARRAYS = "torch"
 
 __all__ = [
+    "ARRAYS",
+    "CAPABILITIES",
     "configurations",
     "embedding_forward",
     "embedding_gradient",

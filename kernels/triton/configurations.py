@@ -10,11 +10,18 @@ import functools
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from typing import Any
 
+from ..capabilities import everything, product_tiles
 from .gemm import CONFIGS as GEMM_CONFIGS
 from .gemm import Config
 from .linear_update import CONFIGS, config_for, configs_of
+
+# the tiles of small shapes, which are the ones that a test can afford
+CAPABILITIES = everything(
+    "triton", product_tiles(astuple(GEMM_CONFIGS[0][1])[:3], astuple(CONFIGS[0][1])[:3])
+)
 
 Way = Callable[..., Any]
 Tables = dict[tuple[str, str], Any]  # (file, name): value
