@@ -123,17 +123,17 @@ def test_a_file_that_is_none(
 
 def test_what_a_module_declares(tmp_path: Path) -> None:
     module = ModuleType("stranger")
-    assert declared_by(module) is None
+    assert declared_by(module, "stranger") is None
     vars(module)["CAPABILITIES"] = LEGAL
-    assert declared_by(module) == parse(LEGAL, "")
+    assert declared_by(module, "stranger") == parse(LEGAL, "")
     (tmp_path / "mine.toml").write_text(WHOLE)
     vars(module).update(CAPABILITIES="mine.toml", __file__=str(tmp_path / "module.py"))
-    found = declared_by(module)
+    found = declared_by(module, "stranger")
     assert found is not None
     assert found.name == "mine"
     vars(module)["CAPABILITIES"] = LEGAL | {"devices": []}
     with pytest.raises(ValueError, match=r"capabilities of stranger: devices is \[\]"):
-        declared_by(module)
+        declared_by(module, "stranger")
 
 
 def test_a_device_that_is_not_declared(

@@ -92,8 +92,9 @@ def everything(name: str, tiles: Mapping[str, Mapping[str, int]]) -> dict[str, A
     }
 
 
-def declared_by(module: ModuleType) -> Capabilities | None:
-    """What the module declares in `CAPABILITIES`, a path from its own folder or a mapping; None: nothing.
+def declared_by(module: ModuleType, name: str) -> Capabilities | None:
+    """What the module of a backend of that name declares in `CAPABILITIES`, a path from its own folder or a
+    mapping; None: nothing.
 
     A module that declares nothing claims everything. Raises ValueError for a declaration that is not valid.
     """
@@ -102,7 +103,7 @@ def declared_by(module: ModuleType) -> Capabilities | None:
         return None
     if isinstance(found, str | Path):
         return load(Path(module.__file__ or "").parent / found)
-    return parse(found, f"capabilities of {module.__name__}")
+    return parse(found, f"capabilities of {name}")
 
 
 def parse(found: Any, where: str) -> Capabilities:

@@ -188,7 +188,7 @@ def select(name: str) -> Backend:
         if reason is not None:
             raise BackendUnavailable(f"backend {name!r} cannot run here: {reason}")
         module = sources.load(name, BACKENDS)
-        _loaded[name] = Backend(name, module, _declared.get(name) or declared_by(module))
+        _loaded[name] = Backend(name, module, _declared.get(name) or declared_by(module, name))
     return _loaded[name]
 
 

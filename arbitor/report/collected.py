@@ -22,6 +22,7 @@ from .sums import CRASHED, FAILED, FINISHED, INTERRUPTED, NOT_RUN, PASSED, VERDI
 ARTIFACT = "artifact"  # property of a test's report: the path of what repeats its failure
 LONGEST = 6000  # characters of a message
 LISTED = 6  # clauses of failed tests, on the terminal
+LISTED_ERRORS, WIDTH = 3, 120  # exceptions of failed tests there, and their characters
 BLAME = "clauses of the failed tests, an estimate, the likeliest cause first (the failed tests say more):"
 
 
@@ -66,6 +67,7 @@ class Collected:
         self.tests: dict[str, Judged] = {}
         self.totals: Counter[str] = Counter()
         self.domains: set[str] = set()
+        self.raised: Counter[str] = Counter()  # what failed tests ended with that is no comparison
         self.ended = ""  # why the run did
         self.why = INTERRUPTED  # of tests that did not run because of that
         self.states: list[dict[str, str]] = []
@@ -115,6 +117,7 @@ class Collected:
         elif report.failed:
             test.add(CRASHED if CRASHED in properties else FAILED)
             test.messages.append(report.longreprtext)
+            self.raised.update(raised_in(report))
         elif report.skipped:
             test.add(NOT_RUN)
             expected = getattr(report, "wasxfail", None)
@@ -176,10 +179,12 @@ class Collected:
         )
 
     def lines(self) -> list[str]:
-        """For the terminal: what was walked and counted, the clauses that failures point at, why tests did
-        not run, how many processes were lost, and waivers with their states."""
+        """For the terminal: what was walked and counted, exceptions that tests failed with, the clauses that
+        failures point at, why tests did not run, how many processes were lost, and waivers with their states.
+        """
         found = [f"domain {size}" for size in sorted(self.domains)]
         found += [f"total of {what}: {number:,}" for what, number in sorted(self.totals.items())]
+        found += [f"raised: {error}: {number}" for error, number in self.raised.most_common(LISTED_ERRORS)]
         found += self._blame()
         done = (judged.entry(test, self.why) for test, judged in self.tests.items() if judged.verdict)
         found += [f"not run: {reason}: {number}" for reason, number in reasons_of(done).items()]
@@ -202,6 +207,17 @@ class Collected:
 def collected_of(config: pytest.Config) -> Collected | None:
     """The plugin of a run; a worker process has none."""
     return next((p for p in config.pluginmanager.get_plugins() if isinstance(p, Collected)), None)
+
+
+def raised_in(report: pytest.CollectReport | pytest.TestReport) -> list[str]:
+    """The exception that a failed test ended with, if it is one of the code under test: a comparison that
+    fails is an AssertionError. One mistake that fails a hundred tests then is one line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    first = str(getattr(crash, "message", "")).partition("\n")[0]
+    name = first.partition(":")[0].rpartition(".")[2]
+    if not name.endswith(("Error", "Exception")) or name == AssertionError.__name__:
+        return []
+    return [shown(first if len(first) <= WIDTH else f"{first[:WIDTH]}...")]
 
 
 def reason_of(report: pytest.CollectReport | pytest.TestReport) -> str:

@@ -156,6 +156,29 @@ def test_a_record_that_leaves_the_schema_is_never_written() -> None:
         finished(found)
 
 
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("TypeError: no such cast\nmore of it", "raised: TypeError: no such cast: 2"),
+        ("torch.AcceleratorError: CUDA error", "raised: torch.AcceleratorError: CUDA error: 2"),
+        ("KeyError: " + "x" * 200, f"raised: KeyError: {'x' * 110}...: 2"),
+        ("AssertionError: codes differs in 1 element", None),
+        ("assert 1 == 2", None),
+        ("Failed: DID NOT RAISE <class 'ValueError'>", None),
+    ],
+)
+def test_exceptions_of_failed_tests_are_counted(message: str, line: str | None) -> None:
+    """One mistake that fails a hundred tests is one line; what a comparison says is not."""
+    found = Collected()
+    crash = SimpleNamespace(reprcrash=SimpleNamespace(message=message))
+    for name in ("a", "b"):
+        report: Any = SimpleNamespace(
+            nodeid=name, longrepr=crash, longreprtext="", failed=True, user_properties=()
+        )
+        found._judge(report)
+    assert [shown for shown in found.lines() if shown.startswith("raised")] == ([line] if line else [])
+
+
 def test_a_long_message_keeps_both_ends() -> None:
     text = "a" * LONGEST + "z" * LONGEST
     short = shortened(text)

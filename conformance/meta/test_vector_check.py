@@ -118,7 +118,7 @@ def test_a_gap_is_not_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     vars(module).update({"ARRAYS": "numpy", "pack": reference.pack})
     declared = {"version": 1, "operations": ["pack"], "formats": ["codes"], "devices": ["cpu"]}
     vars(module)["CAPABILITIES"] = declared
-    small = Backend("small", module, declared_by(module))
+    small = Backend("small", module, declared_by(module, "small"))
     monkeypatch.setattr(registry, "select", lambda name: small)
     assert vector_check.check("small", "cpu", None) == 0
     shown = capsys.readouterr().out
