@@ -58,7 +58,7 @@ def _run(own: list[str], passed_on: list[str]) -> int:
     if options.command == "vectors":
         from .vector_check import check
 
-        return check(options.backend, options.device, options.vectors)
+        return check(options.backend, options.device, options.vectors, options.capabilities)
     if options.command == "mutants":
         from .mutants.command import mutants, options_of
 
@@ -70,7 +70,8 @@ def _run(own: list[str], passed_on: list[str]) -> int:
     if options.command == "fuzz":
         from .suite import fuzz
 
-        return fuzz(options.backend, options.device, options.minutes, options.only, options.seed)
+        how = (options.minutes, options.only, options.seed, options.capabilities)
+        return fuzz(options.backend, options.device, *how)
     if options.command == "report":
         from .report.check import check as check_report
 
@@ -118,12 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="name, module path with a dot, FILE.py, or cmd:PROGRAM (docs/adding-a-backend.md)",
     )
-    verify.add_argument(
-        "--capabilities",
-        type=Path,
-        metavar="FILE",
-        help="what it declares: FILE.toml or FILE.json (default: its own declaration)",
-    )
+    _add_capabilities(verify)
     verify.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
     verify.add_argument("--waivers", type=Path, metavar="FILE.toml", help="known failures (docs/reports.md)")
     verify.add_argument(
@@ -159,6 +155,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_capabilities(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--capabilities",
+        type=Path,
+        metavar="FILE",
+        help="what it declares: FILE.toml or FILE.json (default: its own declaration)",
+    )
+
+
 def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     replay = commands.add_parser("replay", help="repeat a failed case from its artifact (docs/fuzzing.md)")
     replay.add_argument("file", type=Path, metavar="FILE.arb", help="what a failed test left in reports/")
@@ -170,6 +175,7 @@ def _add_fuzz(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     fuzz = commands.add_parser("fuzz", help="random cases without an end, until one fails (docs/fuzzing.md)")
     fuzz.add_argument("--backend", required=True, metavar="NAME", help="as of verify")
     fuzz.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
+    _add_capabilities(fuzz)
     fuzz.add_argument("--minutes", type=_minutes, metavar="N", help="end after N minutes; default: never")
     fuzz.add_argument(
         "--only", action="append", default=[], metavar="NAME",
@@ -204,6 +210,7 @@ def _add_vectors(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     check = actions.add_parser("check", help="make every call of the vectors on a backend, and compare")
     check.add_argument("--backend", required=True, metavar="NAME", help="as of verify")
     check.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
+    _add_capabilities(check)
     check.add_argument("--vectors", type=Path, metavar="FOLDER", help="default: those that ship")
 
 
@@ -218,7 +225,9 @@ def _add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="may be given again; default: all but general, which is every line of the reference",
     )
     mutants.add_argument("--only", default="", metavar="TEXT", help="those with this in their id")
-    mutants.add_argument("--one-per-clause", action="store_true", help="the first one of each clause")
+    mutants.add_argument(
+        "--one-per-clause", action="store_true", help="of each set the first one of each clause"
+    )
     mutants.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
     mutants.add_argument(
         "--workers", type=int, default=0, metavar="N", help="default: the cores, up to 8 on cuda"

@@ -28,10 +28,15 @@ def replay(file: Path, backend: str | None, device: str | None) -> int:
 
 
 def fuzz(
-    backend: str, device: str, seconds: float | None, only: Sequence[str] = (), seed: int | None = None
+    backend: str,
+    device: str,
+    seconds: float | None,
+    only: Sequence[str] = (),
+    seed: int | None = None,
+    declared: Path | None = None,
 ) -> int:
     """Random cases until one fails (1), the time is over (0) or Ctrl-C (130); 2: one sentence."""
-    return _run("fuzz", backend, device, seconds, only, seed)
+    return _run("fuzz", backend, device, seconds, only, seed, declared)
 
 
 def _run(module: str, *arguments: Any) -> int:

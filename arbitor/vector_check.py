@@ -131,15 +131,16 @@ def _difference(name: str, expected: dict[str, Any], actual: Any) -> str:
     )
 
 
-def check(name: str, device: str, folder: Path | None) -> int:
+def check(name: str, device: str, folder: Path | None, declared: Path | None = None) -> int:
     """Judge the backend of that name on a folder of vectors (None: those that ship), and print what failed.
+    `declared` is a file of capabilities, in the place of its own declaration.
 
     Gives 0 if everything that ran passed, 1 if not, and 2 with one sentence if the vectors or the backend
     cannot be used, or nothing ran.
     """
     try:
         vectors = load(default_folder() if folder is None else folder)
-        backend = asked_for(name, device)
+        backend = asked_for(name, device, declared)
         verdicts = [judge(vector, backend, device) for vector in vectors]
     except (VectorsRefused, NotUsable, RuntimeError) as error:
         return refuse(str(error))

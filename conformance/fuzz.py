@@ -10,6 +10,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import hypothesis
 import torch
@@ -120,15 +121,23 @@ class Fuzz:
 
 
 def main(
-    backend: str, device: str, seconds: float | None = None, only: Sequence[str] = (), seed: int | None = None
+    backend: str,
+    device: str,
+    seconds: float | None = None,
+    only: Sequence[str] = (),
+    seed: int | None = None,
+    declared: Path | None = None,
 ) -> int:
-    """1 if a case fails, with an artifact; 0 when the time is over; 130 after Ctrl-C; 2 with one sentence."""
+    """1 if a case fails, with an artifact; 0 when the time is over; 130 after Ctrl-C; 2 with one sentence.
+
+    `declared` is a file of capabilities, in the place of the backend's own declaration.
+    """
     for name in only:
         if name not in (*OPERATIONS, STEPS):
             return refuse(f"--only {name}: expected an operation (arbitor doctor -v lists them) or {STEPS}")
     interpret(backend, device)
     try:
-        gaps = asked_for(backend, device).gaps
+        gaps = asked_for(backend, device, declared).gaps
     except NotUsable as error:
         return refuse(str(error))
     lacking = [name for name in only if name in gaps or (name == STEPS and gaps)]

@@ -32,9 +32,13 @@ lane tilelang python -m pytest conformance --backend tilelang --kernels -n 2 "$@
 if [ $# -eq 0 ]; then
   lane smoke python -m training.smoke --every-backend
   lane compile python -m pytest conformance/test_machine_code.py --machine-code -n 2
+  # a suite that kills nothing any more would pass all of the above
+  lane mutants python -m arbitor mutants --set reference --set torch --set runtime --one-per-clause --workers 2 \
+    --out reports/mutants.json
 else
   summary+=("$(printf '%-12s        not run: pytest was given arguments' smoke)")
   summary+=("$(printf '%-12s        not run: pytest was given arguments' compile)")
+  summary+=("$(printf '%-12s        not run: pytest was given arguments' mutants)")
 fi
 if python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
   for backend in torch triton tilelang; do

@@ -31,7 +31,9 @@ console = Console()
 @dataclass(frozen=True)
 class Options:
     """What was asked for: `sets` and the text `only` choose mutants, `one_per_clause` takes the first of
-    each; `results` are files that the score has beside what is run now."""
+    each set and clause that runs on the device; `results` are files that the score has beside what is run
+    now.
+    """
 
     sets: tuple[str, ...]
     only: str
@@ -88,7 +90,8 @@ def _catalogue(folder: Path, root: Path, sets: Sequence[str]) -> list[Mutant]:
 def _chosen(catalogue: Sequence[Mutant], options: Options) -> list[Mutant]:
     found = [m for m in catalogue if m.set in options.sets and options.only in m.id]
     if options.one_per_clause:
-        found = list({m.clause: m for m in reversed(found) if not m.equivalent and not m.explained}.values())
+        fitting = (m for m in reversed(found) if not (m.equivalent or m.explained or m.lacks(options.device)))
+        found = list({(m.set, m.clause): m for m in fitting}.values())
     if not found:
         raise CatalogueRefused(f"no mutant of {', '.join(options.sets)} has {options.only!r} in its id")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 
 from arbitor import reference, vector_check
 from arbitor.cli import main
+from arbitor.conformance.commands import refused
+from arbitor.conformance.meta.planted import planted
 from arbitor.kernels import registry
 from arbitor.kernels.capabilities import declared_by
 from arbitor.kernels.operations import OPERATIONS
@@ -124,6 +127,19 @@ def test_a_gap_is_not_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     shown = capsys.readouterr().out
     assert "8 passed, 0 failed" in shown
     assert "unpack is not declared" in shown
+
+
+def test_a_file_of_capabilities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It stands for what the backend declares itself; so it does for `fuzz`."""
+    name = planted(tmp_path, "")
+    declared = tmp_path / "declared.toml"
+    declared.write_text('version = 1\noperations = ["pack"]\nformats = ["codes"]\ndevices = ["cpu"]\n')
+    asked = ["--backend", name, "--capabilities", str(declared)]
+    assert main(["vectors", "check", *asked]) == 0
+    assert "unpack is not declared" in capsys.readouterr().out
+    refused(main(["fuzz", *asked, "--only", "unpack"]), "does not declare what unpack needs", capsys)
+    declared.write_text("version = 2\n")
+    refused(main(["vectors", "check", *asked]), "version is 2, expected 1", capsys)
 
 
 def test_a_device_that_is_not_there(
