@@ -97,6 +97,23 @@ def test_every_backend_has_every_operation(backend: str, operation: str) -> None
     assert callable(getattr(registry.select(backend).module, operation))
 
 
+@pytest.mark.parametrize(
+    ("versions", "works"),
+    [(("3.6.0", "2.4.6"), False), (("3.6.0", "2.3.5"), True), (("3.7.1", "2.10.0"), True)],
+)
+def test_an_interpreter_that_fails_says_so(
+    versions: tuple[str, str], works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton 3.6 beside NumPy 2.4; else each of its tests would fail, for no fault of the kernels."""
+    pytest.importorskip("triton")
+    launch = importlib.import_module("arbitor.kernels.triton.launch")
+    monkeypatch.setattr(launch, "INTERPRETED", True)
+    for module, version in zip((launch.triton, launch.np), versions, strict=True):
+        monkeypatch.setattr(module, "__version__", version)
+    reason = launch.why_not()
+    assert reason is None if works else "it needs Triton 3.7 or newer, or 'numpy<2.4'" in reason
+
+
 @pytest.mark.parametrize("package", registry.BACKENDS.values())
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_operation_is_a_file_and_a_function(package: str, operation: str) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from arbitor.mutants import score
+from arbitor.cli import _parser
+from arbitor.mutants import command, score
 from arbitor.mutants.catalogue import SETS, CatalogueRefused, Mutant, load
 from arbitor.mutants.run import BROKEN, KILLED, NOT_RUN, SURVIVED, TIMED_OUT, Result, lane_of, verdict
 from arbitor.mutants.tree import Answer
@@ -110,3 +111,16 @@ def test_sets_have_lanes() -> None:
     assert lane_of("triton", "cpu").environment == {"TRITON_INTERPRET": "1"}
     assert lane_of("runtime", "cpu").tests == ("--backend", "torch", "--device", "cpu")
     assert all("--kernels" in lane_of(name, "cuda").tests for name in SETS if name != "runtime")
+
+
+def test_one_of_each_set_and_clause_is_chosen() -> None:
+    """None that cannot run there, and none that may live: CI runs these."""
+    suite = find_suite()
+    catalogue = load(suite / "mutants", suite.parent)
+    words = ["mutants", "--one-per-clause", "--set", "torch", "--set", "reference"]
+    chosen = command._chosen(catalogue, command.options_of(_parser().parse_args(words)))
+    clauses = [(mutant.set, mutant.clause) for mutant in chosen]
+    assert len(clauses) == len(set(clauses))
+    assert not any(mutant.equivalent or mutant.explained or mutant.lacks("cpu") for mutant in chosen)
+    able = [m for m in catalogue if m.set in ("torch", "reference") and not (m.equivalent or m.lacks("cpu"))]
+    assert set(clauses) == {(mutant.set, mutant.clause) for mutant in able}

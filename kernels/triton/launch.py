@@ -17,7 +17,18 @@ NO_DEVICE = "no CUDA device (TRITON_INTERPRET=1 runs the kernels on the CPU, slo
 
 def why_not() -> str | None:
     """Reason why this backend cannot run here, or None."""
-    return None if INTERPRETED or torch.cuda.is_available() else NO_DEVICE
+    if not INTERPRETED:
+        return None if torch.cuda.is_available() else NO_DEVICE
+    # its loops take the int of an array of one element where their bound is an argument
+    if _release(triton.__version__) < (3, 7) and _release(np.__version__) >= (2, 4):
+        versions = f"the interpreter of Triton {triton.__version__} fails beside NumPy {np.__version__}"
+        return f"{versions}: it needs Triton 3.7 or newer, or 'numpy<2.4'"
+    return None
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Major and minor."""
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def why_not_auto(device: str) -> str | None:
