@@ -17,7 +17,8 @@ from arbitor.conformance.target import call, target_of
 target = target_of({backend!r}, {device!r})
 try:
     call(target.backend, {operation!r}, target.placed(dict({arguments})), {device!r})
-    torch.cuda.synchronize()
+    if {device!r} != "cpu":
+        torch.cuda.synchronize()
 except ValueError as error:
     print({refused!r} + str(error))
 except Exception as error:
