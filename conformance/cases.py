@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 _CASE = "arbitor_case"
+CONFIGURATION = "configuration"  # in a `way`: how the backend was told to run the operation
 POISON = 85  # between the elements of a tensor that is laid out again
 
 
@@ -17,7 +18,8 @@ class FailedCall:
     """One call of an operation: arguments as they were before it, and what both sides gave, if they did.
 
     `way` is how the arguments lay in memory: empty for tensors of their own, {"strides": {name: [strides,
-    offset]}}, or {"arena": {"shift": n, "turned": [names]}} between red zones.
+    offset]}}, or {"arena": {"shift": n, "turned": [names]}} between red zones; with
+    "configuration", one of the backend's `configurations`.
     """
 
     operation: str

@@ -14,11 +14,20 @@ from arbitor.asked import NotUsable, asked_for
 from arbitor.conformance.archive import Artifact, ArtifactError, read
 from arbitor.conformance.arena import check_in_arena
 from arbitor.conformance.artifacts import message_of
-from arbitor.conformance.cases import Case, FailedCall, FailedRefusal, FailedSteps, case_of, laid_out
+from arbitor.conformance.cases import (
+    CONFIGURATION,
+    Case,
+    FailedCall,
+    FailedRefusal,
+    FailedSteps,
+    case_of,
+    laid_out,
+)
 from arbitor.conformance.compare import difference
 from arbitor.conformance.guard import Dishonest
 from arbitor.conformance.machine import twins
-from arbitor.conformance.target import CaseLost, Layout, Target, call, own, target_of
+from arbitor.conformance.target import CaseLost, Layout, Target, call, own, substituted, target_of
+from arbitor.kernels.registry import configurations
 from arbitor.refusal import refuse
 from arbitor.suite import interpret
 
@@ -76,6 +85,7 @@ def repeat(target: Target, case: Case) -> Case:
     if isinstance(case, FailedRefusal):
         target.refuses(case.operation, arguments, getattr(builtins, case.error), *case.names)
         return case
+    target = _configured(target, case)
     if "arena" in case.way:
         arena = case.way["arena"]
         check_in_arena(target, case.operation, arguments, arena["shift"], arena["turned"])
@@ -84,6 +94,13 @@ def repeat(target: Target, case: Case) -> Case:
     copies = {n: v.clone() if isinstance(v, torch.Tensor) else v for n, v in arguments.items()}
     expected = call(target.judge, case.operation, copies)
     return FailedCall(case.operation, arguments, case.backend, case.device, expected)
+
+
+def _configured(target: Target, case: FailedCall) -> Target:
+    """The target in the configuration of the case, if there is one; another backend runs as it chooses."""
+    name = case.way.get(CONFIGURATION)
+    ways = configurations(target.backend.name, target.device).get(case.operation, {})
+    return substituted(target, case.operation, ways[name]) if name in ways else target
 
 
 def _layout(way: Mapping[str, Any]) -> Layout:

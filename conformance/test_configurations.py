@@ -15,9 +15,10 @@ import torch
 
 from arbitor.conformance.arena import check_in_arena
 from arbitor.conformance.common import Total, busy, float32
-from arbitor.conformance.compare import assert_same, bits
+from arbitor.conformance.compare import bits
 from arbitor.conformance.strategies import sized_example
 from arbitor.conformance.target import REFERENCE, Arguments, Arrays, Target, call, substituted
+from arbitor.conformance.ways import in_configuration, say_where
 from arbitor.kernels.registry import configurations, select
 
 Ways = dict[str, Callable[..., Any]]
@@ -102,11 +103,10 @@ def test_every_configuration_gives_one_hash(
         right = expected(target, operation, arguments)
         found = hashes(target, operation, arguments, ways)
         wrong = [name for name, value in found.items() if value != hash_of(right)]
-        if wrong:  # say where, and how to repeat it
+        if wrong:
             function = ways.get(wrong[0], getattr(target.backend.module, operation))
-            broken = substituted(target, operation, function)
-            actual = call(broken.backend, operation, target.placed(arguments), target.device)
-            assert_same(f"{operation}, {wrong[0]}", arguments, right, actual, target.backend.name)
+            with in_configuration(wrong[0]):
+                say_where(substituted(target, operation, function), operation, arguments, right)
         assert not wrong, f"{operation}: other bits from {', '.join(wrong)}"
         total("runs of configurations", len(found))
 
@@ -119,9 +119,10 @@ def test_every_configuration_keeps_to_its_buffers(
     ways = configurations(pytestconfig.getoption("--backend"), target.device)[operation]
     inputs = inputs_of(operation, target.device)
     for arguments in inputs if target.device == "cuda" else inputs[2:3]:
-        for function in ways.values():
+        for name, function in ways.items():
             way = substituted(target, operation, function)
-            total("buffers between red zones", check_in_arena(way, operation, arguments))
+            with in_configuration(name):
+                total("buffers between red zones", check_in_arena(way, operation, arguments))
 
 
 @pytest.mark.clause("ARB-UPD-003")

@@ -40,6 +40,15 @@ def unpack(codes, columns):
         raise RuntimeError("no kernel for more than 8 columns")
     return eager.unpack(codes, columns)
 """
+# one of two ways to run an operation is wrong, and it is not the one that is taken
+CONFIGURED = """
+def _wrong(q_g, q_x):
+    found = eager.weight_gradient(q_g, q_x)
+    found[-1, -1] += 1
+    return found
+def configurations(device):
+    return {"weight_gradient": {"right": eager.weight_gradient, "wrong": _wrong}}
+"""
 
 
 def planted(folder: Path, bug: str, name: str = "planted.py") -> str:
