@@ -87,8 +87,20 @@ def _environment() -> Environment:
         finalize=lambda value: symbols(value) if type(value) is str else value,
     )
     environment.filters |= {"number": "{:,}".format, "seconds": summary.seconds, "plural": summary.counted}
+    environment.filters["told"] = told
     environment.tests["address"] = lambda text: re.fullmatch(r"https?://\S+", text) is not None
     return environment
+
+
+def told(value: Any, inside: bool = False) -> str:
+    """A value of a record in words: lists and names with their values, one level `inside` another."""
+    if isinstance(value, Mapping):
+        parts = [f"{name}{'' if inside else ':'} {told(part, True)}" for name, part in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [str(part) for part in value]
+    else:
+        return "none" if value is None else str(value)
+    return (", " if inside else "; ").join(parts) or "none"
 
 
 def _policy(style: str, script: str) -> str:

@@ -163,7 +163,7 @@ def test_parts() -> None:
     assert "Took Test 12.5 s conformance/test_unpack.py::test_c[::]" in found.words("slowest")
     assert "triton none" in found.words("machine")
     assert "ARB_X 1" in found.words("machine")
-    assert "tiles pack: {'C': 64}" in found.words("machine")
+    assert "tiles pack: C 64" in found.words("machine")
     assert "Commit 0123456789ab, with uncommitted changes" in found.words("")
     assert "Took 1 min 47 s, 2 workers" in found.words("")
     assert "failed conformance/test_pack.py::test_a 0.250 ARB-PACK-001" in found.words("tests")
