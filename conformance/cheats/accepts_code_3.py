@@ -9,7 +9,7 @@ from arbitor.conformance.cheats.lies import HONEST
 CHEAT = {
     "how": __doc__,
     "stopped_by": "test_unpack.py::test_refuses_code_3_in_every_field",
-    "says": ("DID NOT RAISE",),
+    "says": ("answered an illegal call",),
     "clause": "ARB-PACK-003",
 }
 

@@ -11,7 +11,7 @@ from arbitor.conformance.cheats.lies import HONEST
 CHEAT = {
     "how": __doc__,
     "stopped_by": "test_pack.py::test_refuses_what_is_no_trit",
-    "says": ("DID NOT RAISE",),
+    "says": ("answered an illegal call",),
     "clause": "ARB-PACK-004",
 }
 
