@@ -4,6 +4,9 @@ Every test function has one vote, shared among the clauses that it names: a test
 it than a test of twelve, and a thousand cases of one function say no more than one. A clause whose tests pass
 elsewhere is an unlikely cause: with F the votes of failed tests and P those of passed ones the order is by
 F^2 / (F + P). (That is Ochiai's measure of fault localisation, squared.)
+
+Tests of buffers, tiles, configurations and whole steps do the same to every operation, so they fail for any
+wrong byte and name the same few clauses each time. They have a vote only where no other test failed.
 """
 
 from __future__ import annotations
@@ -14,6 +17,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+ALIKE = frozenset(
+    f"test_{name}.py"
+    for name in ("buffers", "tiles", "pointers", "configurations", "large", "claims", "machine", "trajectory")
+)
 CLAUSES = "clauses"  # name of the property that a test's report carries
 
 
@@ -24,6 +31,11 @@ class Ran:
     test: str
     clauses: Sequence[str]
     failed: bool
+
+    @property
+    def alike(self) -> bool:
+        """Whether it does the same to every operation."""
+        return self.test.partition("::")[0].rpartition("/")[2] in ALIKE
 
 
 @dataclass
@@ -51,6 +63,8 @@ def clauses_of(report: Any) -> list[str]:
 
 def blamed(cases: Iterable[Ran]) -> dict[str, dict[str, int]]:
     """Cases that failed and that ran by clause, of every clause of a failed case, the likeliest first."""
+    cases = list(cases)
+    some = any(case.failed and not case.alike for case in cases)
     functions: defaultdict[str, list[Ran]] = defaultdict(list)
     for case in cases:
         functions[case.test.partition("[")[0]].append(case)
@@ -60,8 +74,9 @@ def blamed(cases: Iterable[Ran]) -> dict[str, dict[str, int]]:
             share = Fraction(1, len(group) * max(1, len(set(case.clauses))))
             for clause in set(case.clauses):
                 tally = tallies[clause]
-                tally.ran, tally.votes = tally.ran + 1, tally.votes + share
+                vote = Fraction() if some and case.alike else share
+                tally.ran, tally.votes = tally.ran + 1, tally.votes + vote
                 if case.failed:
-                    tally.failed, tally.against = tally.failed + 1, tally.against + share
+                    tally.failed, tally.against = tally.failed + 1, tally.against + vote
     order = sorted((c for c in tallies if tallies[c].failed), key=lambda c: (-tallies[c].suspicion, c))
     return {clause: {"failed": tallies[clause].failed, "ran": tallies[clause].ran} for clause in order}

@@ -28,7 +28,7 @@ from arbitor.conformance.identity import Identity
 from arbitor.conformance.target import Target, target_of
 from arbitor.conformance.trainers import Runs, threads_kept
 from arbitor.kernels.operations import OPERATIONS
-from arbitor.kernels.registry import ENVIRONMENT_VARIABLE, Backend
+from arbitor.kernels.registry import BACKENDS, ENVIRONMENT_VARIABLE, Backend
 from arbitor.report.collected import collected_of
 from arbitor.suite import interpret
 
@@ -123,6 +123,8 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(1)
     device = config.getoption("--device")
     name = config.getoption("--backend")
+    if name not in BACKENDS:  # a warning of a stranger's code is shown; what it warns of may be right
+        config.addinivalue_line("filterwarnings", "default")
     if not config.getoption("--machine-code"):
         interpret(name, device)
     identity = Identity()

@@ -47,7 +47,9 @@ def main(file: Path, backend: str | None = None, device: str | None = None) -> i
     except (ArtifactError, NotUsable) as error:
         return refuse(str(error))
     if artifact.failure.test:
-        print(f"failed in {artifact.failure.test} on {artifact.case.backend} ({artifact.case.device})")
+        print(
+            f"recorded: failed in {artifact.failure.test} on {artifact.case.backend} ({artifact.case.device})"
+        )
     target = target_of(name, place)
     try:
         before = repeat(target, artifact.case)

@@ -23,4 +23,5 @@ def test_vector(target: Target, vector: Vector) -> None:
     verdict = judge(vector, target.backend, target.device)
     if verdict.outcome == NOT_RUN:
         pytest.skip(verdict.words)
-    assert verdict.outcome != FAILED, f"{vector}: {verdict.words}\nwhy it is there: {vector.why}"
+    if verdict.outcome == FAILED:
+        raise AssertionError(f"{vector}: {verdict.words}\nwhy it is there: {vector.why}")

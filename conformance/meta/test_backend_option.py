@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from arbitor.conformance.meta.planted import planted
 from arbitor.kernels.registry import ENVIRONMENT_VARIABLE, why_not
 from arbitor.suite import find_suite
 
@@ -67,3 +68,12 @@ def test_a_backend_that_is_not_there_is_no_other(tmp_path: Path) -> None:
     assert ended.returncode == 4
     assert "unknown backend 'nonsense'" in ended.stderr
     assert "passed" not in ended.stdout
+
+
+def test_a_warning_of_a_strangers_code_is_shown_and_no_failure(tmp_path: Path) -> None:
+    """NumPy warns of casts whose results are right; ours have to be free of them."""
+    warns = "warnings.warn('odd', RuntimeWarning)"
+    warning = f"import warnings\ndef pack(trits):\n    {warns}\n    return eager.pack(trits)\n"
+    done = suite(tmp_path, "--backend", planted(tmp_path, warning), str(find_suite() / "test_pack.py"))
+    assert done.returncode == 0, done.stdout
+    assert "RuntimeWarning: odd" in done.stdout

@@ -31,6 +31,16 @@ def test_many_cases_of_a_wide_function_do_not_outvote_a_narrow_one() -> None:
     assert list(blamed([*wide, Ran("t.py::narrow", ["b1"], True)])) == ["b1", "a1", "a2"]
 
 
+def test_what_is_done_to_every_operation_has_no_vote_beside_others() -> None:
+    """It is counted all the same, and decides where nothing else failed."""
+    alike = [Ran(f"conformance/test_buffers.py::small[{i}]", ["a1"], True) for i in range(9)]
+    passed = Ran("t.py::narrow[1]", ["b1"], False)
+    found = blamed([*alike, Ran("t.py::narrow[0]", ["b1"], True), passed])
+    assert list(found) == ["b1", "a1"]
+    assert found["a1"] == {"failed": 9, "ran": 9}
+    assert list(blamed([*alike, passed])) == ["a1"]
+
+
 def test_nothing_failed() -> None:
     assert blamed([Ran("t.py::one", ["b1"], False)]) == {}
     assert blamed([Ran("t.py::one", [], True)]) == {}
