@@ -16,9 +16,9 @@ import torch
 from arbitor.conformance.arena import check_in_arena
 from arbitor.conformance.common import Total, busy, float32
 from arbitor.conformance.compare import bits
+from arbitor.conformance.configured import in_configuration, say_where
 from arbitor.conformance.strategies import sized_example
 from arbitor.conformance.target import REFERENCE, Arguments, Arrays, Target, call, substituted
-from arbitor.conformance.ways import in_configuration, say_where
 from arbitor.kernels.registry import configurations, select
 
 Ways = dict[str, Callable[..., Any]]

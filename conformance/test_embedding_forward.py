@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from arbitor.conformance.aside import refuses_aside
 from arbitor.conformance.common import agreement, int8, int64, layouts, packed, refusals, repetition, to_bits
+from arbitor.conformance.device_refusals import refuses_on_device
 from arbitor.conformance.strategies import example
 from arbitor.conformance.target import Arguments, Target
 
@@ -57,4 +57,4 @@ def test_refuses_a_token_outside_the_table(target: Target, token: int, position:
     if target.device == "cpu":
         target.refuses("embedding_forward", arguments, ValueError, position, token)
     else:
-        refuses_aside(target, "embedding_forward", arguments, position, token)
+        refuses_on_device(target, "embedding_forward", arguments, position, token)

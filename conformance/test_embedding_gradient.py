@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from arbitor.conformance.aside import refuses_aside
 from arbitor.conformance.common import agreement, int8, int64, layouts, refusals, repetition
+from arbitor.conformance.device_refusals import refuses_on_device
 from arbitor.conformance.target import Target
 
 test_agrees = agreement("embedding_gradient", "ARB-EMB-003")
@@ -39,4 +39,4 @@ def test_refuses_a_token_outside_the_table(target: Target, token: int) -> None:
     if target.device == "cpu":
         target.refuses("embedding_gradient", arguments, ValueError, 2, token)
     else:
-        refuses_aside(target, "embedding_gradient", arguments, 2, token)
+        refuses_on_device(target, "embedding_gradient", arguments, 2, token)

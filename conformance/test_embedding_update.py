@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 
-from arbitor.conformance.aside import refuses_aside
 from arbitor.conformance.common import (
     HOW,
     agreement,
@@ -18,6 +17,7 @@ from arbitor.conformance.common import (
     refusals,
     repetition,
 )
+from arbitor.conformance.device_refusals import refuses_on_device
 from arbitor.conformance.strategies import example
 from arbitor.conformance.target import Arguments, Target
 
@@ -119,4 +119,4 @@ def test_refuses_a_token_outside_the_table(target: Target, token: int) -> None:
     if target.device == "cpu":
         target.refuses("embedding_update", before, ValueError, 1, token)
     else:
-        refuses_aside(target, "embedding_update", before, 1, token)
+        refuses_on_device(target, "embedding_update", before, 1, token)

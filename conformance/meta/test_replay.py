@@ -15,11 +15,11 @@ from arbitor.conformance.cases import FailedCall, FailedRefusal, FailedSteps, ca
 from arbitor.conformance.commands import refused
 from arbitor.conformance.common import busy, int8, repeated, transposed
 from arbitor.conformance.compare import difference
+from arbitor.conformance.configured import in_configuration, say_where
 from arbitor.conformance.meta.planted import CONFIGURED, LAYOUT, RAISES, planted
 from arbitor.conformance.replay import repeat
 from arbitor.conformance.strategies import sized_example
 from arbitor.conformance.target import Target, call, substituted, target_of
-from arbitor.conformance.ways import in_configuration, say_where
 from arbitor.kernels.registry import configurations
 
 # written by the first version; every later one reads and repeats them

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from arbitor.conformance.aside import refuses_aside
 from arbitor.conformance.common import int8
+from arbitor.conformance.device_refusals import refuses_on_device
 from arbitor.conformance.meta.planted import planted
 from arbitor.conformance.target import target_of
 
@@ -27,7 +27,7 @@ ILLEGAL = {"trits": int8([[0, 2]])}
 )
 def test_a_refusal(tmp_path: Path, body: str) -> None:
     name = planted(tmp_path, f"def pack(trits):\n    {body}\n")
-    refuses_aside(target_of(name), "pack", ILLEGAL, 0, 1, 2)
+    refuses_on_device(target_of(name), "pack", ILLEGAL, 0, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ def test_a_refusal(tmp_path: Path, body: str) -> None:
 def test_what_is_no_refusal(tmp_path: Path, body: str, said: str) -> None:
     name = planted(tmp_path, f"def pack(trits):\n    {body}\n")
     with pytest.raises(AssertionError, match=said):
-        refuses_aside(target_of(name), "pack", ILLEGAL, 0, 1, 2)
+        refuses_on_device(target_of(name), "pack", ILLEGAL, 0, 1, 2)

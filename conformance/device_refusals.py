@@ -30,7 +30,7 @@ else:
 """
 
 
-def refuses_aside(target: Target, operation: str, arguments: Arguments, *names: str | int) -> None:
+def refuses_on_device(target: Target, operation: str, arguments: Arguments, *names: str | int) -> None:
     """Raises AssertionError unless the call is refused on the target's device: with a ValueError that has all
     `names`, or by the device's own assertion, which can name nothing.
 
