@@ -49,8 +49,8 @@ class Options:
 
 
 def mutants(options: Options) -> int:
-    """Exit status 0 if every mutant that ran is dead, equivalent or explained; 1 if not; 2 with one sentence
-    if the catalogue or a file of results cannot be used."""
+    """Exit status 0 if every mutant is dead, equivalent, explained or of code that another device runs; 1 if
+    not; 2 with one sentence if the catalogue or a file of results cannot be used."""
     try:
         suite = find_suite()
         root = suite.parent
@@ -76,10 +76,11 @@ def mutants(options: Options) -> int:
         records.append(log.record)
     shown = catalogue if not options.run else chosen
     cases = score.judged(shown, records)
-    _show(cases)
+    wrong = [case for case in cases if case.wrong or (options.run and case.idle(options.device))]
+    _show(cases, wrong)
     if options.page is not None:
         write_whole(options.page, score.page(score.judged(catalogue, records), records).encode())
-    return int(any(case.wrong for case in cases))
+    return int(bool(wrong))
 
 
 def _catalogue(folder: Path, root: Path, sets: Sequence[str]) -> list[Mutant]:
@@ -159,12 +160,11 @@ def _run_set(name: str, chosen: Sequence[Mutant], options: Options, root: Path, 
                 log.add(mutant, lane.name, Result(BROKEN, test, message, result.seconds))
 
 
-def _show(cases: Sequence[score.Judged]) -> None:
-    for case in cases:
-        if case.wrong:
-            what = f"{case.mutant.clause}: {case.mutant.why} {case.result.message}"
-            line = f"{case.kind}: {case.mutant.id} on {case.lane}: {what}"
-            console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+def _show(cases: Sequence[score.Judged], wrong: Sequence[score.Judged]) -> None:
+    for case in wrong:
+        what = f"{case.mutant.clause}: {case.mutant.why} {case.result.message}"
+        line = f"{case.kind}: {case.mutant.id} on {case.lane}: {what}"
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     table = Table("lane", "score", "killed", "survived", "not run", "equivalent", title="mutants")
     for lane in sorted({case.lane for case in cases}):
         found = score.score(case for case in cases if case.lane == lane)

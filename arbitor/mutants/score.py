@@ -56,6 +56,11 @@ class Judged:
         does not run."""
         return self.kind in (SURVIVED, CLAIMED, BROKEN)
 
+    def idle(self, device: str) -> bool:
+        """Whether it could have run there and nothing did: no test of its clause, or the run was ended."""
+        could = device_of(self.lane) == device and not self.mutant.lacks(device)
+        return could and self.result.outcome == NOT_RUN
+
 
 def read(path: Path) -> dict[str, Any]:
     """A file of results; raises CatalogueRefused for one that is missing, no JSON, edited or of another

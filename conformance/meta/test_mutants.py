@@ -97,6 +97,9 @@ def test_what_did_not_run_is_in_the_denominator() -> None:
     assert str(score.killed_somewhere([*cases, gpu])) == "2/4"
     assert "| torch | 2/4 = 50.0 % | torch on cpu, torch on cuda |" in score.page([*cases, gpu], [])
     assert [case.wrong for case in cases] == [False, False, False, False, True]
+    assert [case.idle("cpu") for case in cases] == [False, True, False, False, False]
+    assert not score.Judged(mutant("g", needs="cuda"), lane, Result(NOT_RUN)).idle("cpu")
+    assert not cases[1].idle("cuda")
     elsewhere = score.Judged(mutant("f", needs="cuda"), lane, Result(SURVIVED))
     assert elsewhere.mutant.lacks("cpu")
     assert not elsewhere.mutant.lacks("cuda")
