@@ -22,7 +22,7 @@ from rich.text import Text
 from arbitor.kernels import registry
 
 from .checkpoint import FORMAT_VERSION, SPECIFICATION, Checkpoint, CheckpointError, load_checkpoint
-from .refusal import refuse
+from .refusal import lacking, refuse
 from .state import DTYPE_NAMES, TernaryShape, check_state, read_numbers
 
 NEAR = 4  # accumulated votes that are missing to a fire, at most, to count as near
@@ -110,7 +110,7 @@ def inspect_file(path: Path, picture: Path | None = None) -> int:
     except ValueError as error:
         return refuse(str(error))
     except ModuleNotFoundError as error:
-        return refuse(f"no module named {error.name!r}: --picture needs pip install 'arbitor[test]'")
+        return refuse(lacking(error, "--picture", "test"))
     except OSError as error:
         return refuse(f"{picture} cannot be written: {error.strerror or error}")
     console = Console()

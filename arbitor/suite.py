@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __path__ as parts
-from .refusal import refuse
+from .refusal import lacking, refuse
 
 
 def find_suite() -> Path:
@@ -46,7 +46,7 @@ def _run(module: str, *arguments: Any) -> int:
     except RuntimeError as error:
         return refuse(str(error))
     except ModuleNotFoundError as error:
-        return refuse(f"no module named {error.name!r}: the suite needs pip install 'arbitor[test]'")
+        return refuse(lacking(error, "the suite", "test"))
     status: int = found.main(*arguments)
     return status
 

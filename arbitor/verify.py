@@ -24,7 +24,7 @@ from arbitor.kernels.registry import Backend
 
 from .asked import NotUsable, asked_for
 from .interrupts import STATUS
-from .refusal import refuse
+from .refusal import lacking, refuse
 from .suite import find_suite
 
 CASE_TIMEOUT = 300.0  # seconds of one test
@@ -60,7 +60,7 @@ def verify(asked: Asked, arguments: Sequence[str] = ()) -> int:
     except (NotUsable, RuntimeError, ValueError) as error:
         return refuse(str(error))
     except ModuleNotFoundError as error:
-        return refuse(f"no module named {error.name!r}: the suite needs pip install 'arbitor[test]'")
+        return refuse(lacking(error, "the suite", "test"))
     with _Signals() as signals:
         return _run(asked, backend, suite, path, arguments, started, signals)
 

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from arbitor import ranks, state
+from arbitor.blame import ALIKE
 from arbitor.conformance import oracle, refusals, strategies, traces
 from arbitor.conformance.common import BEYOND_OPERATIONS
 from arbitor.conformance.target import Target
@@ -85,6 +86,12 @@ def test_it():
 def test_what_kernels_decide_has_a_file(name: str) -> None:
     """--kernels selects by these names; one without a file would select nothing, without a word."""
     assert (SUITE / f"test_{name}.py").is_file()
+
+
+@pytest.mark.parametrize("file", sorted(ALIKE))
+def test_what_is_done_to_every_operation_has_a_file(file: str) -> None:
+    """The list of clauses that failures point at goes by these names too."""
+    assert (SUITE / file).is_file()
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

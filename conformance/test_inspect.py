@@ -282,7 +282,8 @@ def test_pictures_that_are_refused(
 
     monkeypatch.setattr(builtins, "__import__", without)
     words = [str(path), "--picture", str(tmp_path / "a.png")]
-    refuses(words, "no module named 'matplotlib': --picture needs pip install 'arbitor[test]'", capsys)
+    needs = "--picture needs pip install -e '.[test]' in a checkout"
+    refuses(words, f"no module named 'matplotlib': {needs}", capsys)
     assert not (tmp_path / "a.png").exists()
 
 

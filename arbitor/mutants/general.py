@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from arbitor.refusal import lacking
+
 from .catalogue import GENERAL, CatalogueRefused, Mutant
 
 # one replacement of each binary operator; the others of cosmic-ray's ten differ in no way that matters here
@@ -67,8 +69,7 @@ def _of_file(path: Path, file: str) -> Iterator[Rewritten]:
         from cosmic_ray.mutating import mutate_code
         from cosmic_ray.plugins import get_operator, operator_names
     except ModuleNotFoundError as error:
-        what = f"no module named {error.name!r}"
-        raise CatalogueRefused(f"{what}: this needs pip install 'arbitor[mutants]'") from None
+        raise CatalogueRefused(lacking(error, "this", "mutants")) from None
     text = path.read_text(encoding="utf-8")
     seen = {_without_annotations(text)}
     for name in sorted(operator_names()):
