@@ -10,13 +10,14 @@ a second backward raises (ARB-RUN-004).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch.autograd.function import once_differentiable
 
-if TYPE_CHECKING:
-    from .components import TernaryEmbeddingTable, TernaryLinear, TernaryModule
+from arbitor.kernels.registry import Backend
+
+from .state import TernaryShape
 
 INPUT_GRADIENT, WEIGHT_GRADIENT = 1, 2
 
@@ -41,12 +42,29 @@ class EmbeddingCapture:
     dy: torch.Tensor
 
 
+class Capturing(Protocol):
+    """What a module has whose gradient is captured here."""
+
+    label: str
+    shape: TernaryShape
+    seed: int
+    updates: int
+    codes: torch.Tensor
+    e: torch.Tensor
+    captures: list[Any]
+
+    @property
+    def backend(self) -> Backend: ...
+    def stream(self, purpose: int) -> int: ...
+    def number_tokens(self, count: int) -> int: ...
+
+
 def anchor(device: torch.device) -> torch.Tensor:
     """An empty leaf that requires grad: it starts the graph and can hold nothing."""
     return torch.empty(0, device=device, requires_grad=torch.is_grad_enabled())
 
 
-def _once(ctx: Any, module: TernaryModule) -> None:
+def _once(ctx: Any, module: Capturing) -> None:
     if ctx.captured:
         raise RuntimeError(
             f"second backward through the same forward of {module.label}: its gradient is already captured; "
@@ -64,7 +82,7 @@ class LinearFunction(torch.autograd.Function):
     -002)."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, _anchor: torch.Tensor, module: TernaryLinear) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, _anchor: torch.Tensor, module: Capturing) -> torch.Tensor:
         """x float32 [T, I] -> y float32 [T, O]."""
         if any(ctx.needs_input_grad):
             q_x, q_t, e_x = module.backend.quantise_nearest_both(x)
@@ -88,7 +106,7 @@ class LinearFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
         """dy float32 [T, O] -> dx float32 [T, I]; leaves a LinearCapture with the module."""
-        module: TernaryLinear = ctx.module
+        module: Capturing = ctx.module
         _once(ctx, module)
         q_t, e_x = ctx.saved_tensors
         dy = dy.detach().contiguous()
@@ -109,9 +127,7 @@ class EmbeddingFunction(torch.autograd.Function):
     """Rows of the table by token; backward captures the gradient of the rows (ARB-EMB-001, -002)."""
 
     @staticmethod
-    def forward(
-        ctx: Any, tokens: torch.Tensor, _anchor: torch.Tensor, module: TernaryEmbeddingTable
-    ) -> torch.Tensor:
+    def forward(ctx: Any, tokens: torch.Tensor, _anchor: torch.Tensor, module: Capturing) -> torch.Tensor:
         """tokens int64 [T] -> y float32 [T, D]."""
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(tokens)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import __version__
 from .interrupts import LINE, STATUS, imports_left_at_once
-from .mutants.catalogue import GENERAL, SETS
+from .judge.mutants.catalogue import GENERAL, SETS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def _run(own: list[str], passed_on: list[str]) -> int:
 
         return doctor(operations=options.verbose)
     if options.command == "bench":
-        from .bench import bench
+        from .bench.command import bench
 
         size = options.size or ("full" if options.device == "cuda" else "tiny")
         backends = options.backend or ["torch"]
@@ -52,31 +52,31 @@ def _run(own: list[str], passed_on: list[str]) -> int:
     if options.command == "sample":
         return _sample(options)
     if options.command == "inspect":
-        from .inspect_file import inspect_file
+        from .inspection.command import inspect_file
 
         return inspect_file(options.file, options.picture)
     if options.command == "vectors":
-        from .vector_check import check
+        from .judge.vector_check import check
 
         return check(options.backend, options.device, options.vectors, options.capabilities)
     if options.command == "mutants":
-        from .mutants.command import mutants, options_of
+        from .judge.mutants.command import mutants, options_of
 
         return mutants(options_of(options))
     if options.command == "replay":
-        from .suite import replay
+        from .judge.suite import replay
 
         return replay(options.file, options.backend, options.device)
     if options.command == "fuzz":
-        from .suite import fuzz
+        from .judge.suite import fuzz
 
         how = (options.minutes, options.only, options.seed, options.capabilities)
         return fuzz(options.backend, options.device, *how)
     if options.command == "report":
-        from .report.check import check as check_report
+        from .judge.report.check import check as check_report
 
         return check_report(options.file)
-    from .verify import Asked, verify
+    from .judge.verify import Asked, verify
 
     where = (options.report, options.capabilities, options.waivers, options.case_timeout)
     return verify(Asked(options.backend, options.device, *where), passed_on)

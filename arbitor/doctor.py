@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arbitor.kernels import registry, sources
+from arbitor.kernels import registry
 from arbitor.kernels.miscompiles import MISCOMPILES
 from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.plugins import sources
 
 from . import __version__
 from .provenance import devices, package_version, settings, toolchain

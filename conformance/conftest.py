@@ -19,18 +19,18 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
-from arbitor.asked import NotUsable, asked_for
-from arbitor.blame import CLAUSES
-from arbitor.conformance import declared, isolation, waiving
-from arbitor.conformance.artifacts import Artifacts
-from arbitor.conformance.common import BEYOND_OPERATIONS, Total
-from arbitor.conformance.identity import Identity
-from arbitor.conformance.target import Target, target_of
-from arbitor.conformance.trainers import Runs, threads_kept
+from arbitor.conformance.judge import declared, isolation, waiving
+from arbitor.conformance.judge.artifacts import Artifacts
+from arbitor.conformance.judge.identity import Identity
+from arbitor.conformance.judge.target import Target, target_of
+from arbitor.conformance.operations.common import BEYOND_OPERATIONS, Total
+from arbitor.conformance.training.trainers import Runs, threads_kept
+from arbitor.judge.asked import NotUsable, asked_for
+from arbitor.judge.blame import CLAUSES
+from arbitor.judge.report.collected import collected_of
+from arbitor.judge.suite import interpret
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import BACKENDS, ENVIRONMENT_VARIABLE, Backend
-from arbitor.report.collected import collected_of
-from arbitor.suite import interpret
 
 TARGET = pytest.StashKey[Target]()
 SHOWN = ("ARB", "TRITON_INTERPRET")  # beginnings of the environment's names that the header shows

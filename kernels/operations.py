@@ -40,6 +40,11 @@ class Operation:
     results: tuple[Array, ...]
 
     @cached_property
+    def family(self) -> str:
+        """The folder that its file is in, under the same name in every backend and in the suite."""
+        return next(family for family, names in FAMILIES.items() if self.name in names.split())
+
+    @cached_property
     def arguments(self) -> tuple[str, ...]:
         """Names of all arguments in call order."""
         return (*(array.name for array in self.arrays), *self.scalars)
@@ -69,6 +74,15 @@ SCALAR_RANGES: dict[str, tuple[int, int]] = {
     "e_accum_threshold": (1, 127),
 }
 RULES = ("scaled", "sign")
+# sections 2 to 7 of the specification
+FAMILIES: dict[str, str] = {
+    "packing": "pack unpack pack_dense unpack_dense",
+    "random_bits": "philox initialise",
+    "quantise": "quantise_nearest quantise_nearest_both quantise_stochastic quantise_columns",
+    "linear": "linear_forward input_gradient weight_gradient",
+    "update": "ternary_update linear_update",
+    "embedding": "embedding_forward embedding_gradient embedding_update",
+}
 MAX_TOKENS = 131_071
 INT32_MAX = 2**31 - 1
 

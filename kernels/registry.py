@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 
-from . import sources
-from .adapters import ADAPTERS
-from .capabilities import Capabilities, declared_by
 from .checks import check_call
 from .operations import OPERATIONS, Operation
-from .sources import BackendUnavailable as BackendUnavailable
+from .plugins import sources
+from .plugins.adapters import ADAPTERS
+from .plugins.capabilities import Capabilities, declared_by
+from .plugins.sources import BackendUnavailable as BackendUnavailable
 
 ENVIRONMENT_VARIABLE = "ARB_TERNARY_BACKEND"
 

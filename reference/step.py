@@ -10,14 +10,14 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .input_gradient import input_gradient
 from .limits import INPUT_GRADIENT, POISONED, WEIGHT_GRADIENT, How, Ints
-from .linear_forward import linear_forward
-from .linear_update import linear_update
-from .philox import stream_of
-from .quantise_columns import quantise_columns
-from .quantise_nearest import quantise_nearest
-from .quantise_stochastic import quantise_stochastic
+from .linear.input_gradient import input_gradient
+from .linear.linear_forward import linear_forward
+from .quantise.quantise_columns import quantise_columns
+from .quantise.quantise_nearest import quantise_nearest
+from .quantise.quantise_stochastic import quantise_stochastic
+from .random_bits.philox import stream_of
+from .update.linear_update import linear_update
 
 Floats = NDArray[np.float32]
 

@@ -3,7 +3,8 @@
     python scripts/make_vectors.py            # writes every file; the same bytes every time
     python scripts/make_vectors.py --check    # writes nothing; 1 and what differs, if anything does
 
-A change of a vector is a change of the reference, or of a recipe in conformance/recipes/ (docs/vectors.md).
+A change of a vector is a change of the reference, or of a recipe in conformance/draw/recipes/
+(docs/vectors.md).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from arbitor.checkpoint import write_whole  # noqa: E402  (the root must be on the path first)
-from arbitor.conformance.recipes import all_files  # noqa: E402
+from arbitor.conformance.draw.recipes import all_files  # noqa: E402
 
 VECTORS = ROOT / "conformance" / "vectors"
 

@@ -1,4 +1,4 @@
-"""Measurements quoted in docs/LOG.md, side by side in one run: medians of interleaved rounds, with their
+"""Measurements quoted in docs/log/, side by side in one run: medians of interleaved rounds, with their
 spread.
 
 python scripts/measure.py matmul          ways to an exact integer product
@@ -24,12 +24,12 @@ import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from arbitor.kernels.eager.exact_matmul import matmul_nt  # noqa: E402
-from training.corpus import load_corpus  # noqa: E402
+from arbitor.kernels.eager.linear.exact_matmul import matmul_nt  # noqa: E402
 from training.learners import make_learner  # noqa: E402
 from training.loop import Trainer  # noqa: E402
 from training.options import Options  # noqa: E402
-from training.task import TextTask  # noqa: E402
+from training.tasks.corpus import load_corpus  # noqa: E402
+from training.tasks.task import TextTask  # noqa: E402
 
 
 def interleave(variants: dict[str, Callable[[], object]], rounds: int, cuda: bool) -> dict[str, list[float]]:
@@ -106,7 +106,7 @@ def step(options: Options, rounds: int, steps: int) -> None:
 
 def main() -> int:
     """Measure what the command line names."""
-    parser = argparse.ArgumentParser(description="Measurements quoted in docs/LOG.md.")
+    parser = argparse.ArgumentParser(description="Measurements quoted in docs/log/.")
     parser.add_argument("what", choices=("matmul", "step"))
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=1, help="training steps that are timed together")

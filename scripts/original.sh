@@ -11,7 +11,7 @@ run() {
 }
 
 run python -W error -m compileall -q -f training arbitor kernels reference conformance scripts
-run ARB_TERNARY_BACKEND=triton python -m pytest -q conformance/test_gradient_capture.py
-run python -m pytest -q conformance/test_trainers.py::test_pretrain_loss_signal_detached \
-  conformance/test_trainers.py::test_all_trainers_loss_signal_detached
+run ARB_TERNARY_BACKEND=triton python -m pytest -q conformance/runtime/test_gradient_capture.py
+run python -m pytest -q conformance/training/test_trainers.py::test_pretrain_loss_signal_detached \
+  conformance/training/test_trainers.py::test_all_trainers_loss_signal_detached
 run python -m training.smoke --every-backend

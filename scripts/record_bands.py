@@ -1,4 +1,4 @@
-"""Record conformance/bands.json: every judged run on several seeds, and the band around where they ended.
+"""Record conformance/training/bands.json: every judged run on several seeds, and the band around their ends.
 
     python scripts/record_bands.py --seeds 8 --learning-seeds 6
     python scripts/record_bands.py --only text-small    # a new run; the others stay as they were recorded
@@ -26,8 +26,8 @@ import numpy as np  # noqa: E402  (the root must be on the path first)
 import torch  # noqa: E402
 
 from arbitor.checkpoint import write_whole  # noqa: E402
-from arbitor.conformance.bands import BANDS, MARGIN_RULE, RUNS, band_of  # noqa: E402
-from arbitor.conformance.launch import launch  # noqa: E402
+from arbitor.conformance.training.bands import BANDS, MARGIN_RULE, RUNS, band_of  # noqa: E402
+from arbitor.conformance.training.launch import launch  # noqa: E402
 
 
 def record(name: str, seeds: int, flags: list[str]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def record(name: str, seeds: int, flags: list[str]) -> dict[str, Any]:
 
 def main() -> int:
     """Record all runs and write the file once they are done."""
-    parser = argparse.ArgumentParser(description="Record conformance/bands.json.")
+    parser = argparse.ArgumentParser(description="Record conformance/training/bands.json.")
     parser.add_argument("--seeds", type=int, default=8, help="of the short runs")
     parser.add_argument("--learning-seeds", type=int, default=6, help="of the learning run")
     parser.add_argument("--backend", default="torch")

@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from arbitor.checkpoint import write_whole  # noqa: E402  (the root must be on the path first)
-from arbitor.conformance.strategies import SIZED, example, sized_example  # noqa: E402
-from arbitor.conformance.target import target_of  # noqa: E402
+from arbitor.conformance.draw.strategies import SIZED, example, sized_example  # noqa: E402
+from arbitor.conformance.judge.target import target_of  # noqa: E402
 from arbitor.kernels.operations import OPERATIONS  # noqa: E402
 from arbitor.provenance import machine, source  # noqa: E402
 

@@ -31,7 +31,7 @@ lane tilelang python -m pytest conformance --backend tilelang --kernels -n 2 "$@
 # of scripts/original.sh the lanes above have the captures on Triton and the loss signal; tox -e original runs all of it
 if [ $# -eq 0 ]; then
   lane smoke python -m training.smoke --every-backend
-  lane compile python -m pytest conformance/test_machine_code.py --machine-code -n 2
+  lane compile python -m pytest conformance/operations/test_machine_code.py --machine-code -n 2
   # a suite that kills nothing any more would pass all of the above
   lane mutants python -m arbitor mutants --set reference --set torch --set runtime --one-per-clause --workers 2 \
     --out reports/mutants.json

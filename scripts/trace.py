@@ -2,8 +2,8 @@
 
     python scripts/trace.py
 
-conformance/test_traceability.py fails if the page is not what this would write, or a clause lacks a test or a
-killed mutant.
+conformance/specification/test_traceability.py fails if the page is not what this would write, or
+a clause lacks a test or a killed mutant.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from arbitor.checkpoint import write_whole
-from arbitor.conformance.traces import PAGE, page
+from arbitor.conformance.specification.traces import PAGE, page
 
 if __name__ == "__main__":
     write_whole(PAGE, page().encode())

@@ -10,7 +10,7 @@ if __package__ in (None, ""):  # run as a file: the checkout, not training/, is 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from training.entry import main
-from training.sound import AudioTask
+from training.tasks.sound import AudioTask
 
 # Half the width of the text trainers: a frame has 16 * 256 logits, so most of the time goes into the head.
 DEFAULTS: dict[str, Any] = {"run": "audio", "d_model": 64, "ctx": 32, "batch": 16, "steps": 400}

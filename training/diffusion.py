@@ -12,8 +12,8 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file: the checkout, not training/, is the root of imports
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.denoising import DiffusionTask
 from training.entry import main
+from training.tasks.denoising import DiffusionTask
 
 DEFAULTS: dict[str, Any] = {
     "run": "diffusion",

@@ -18,7 +18,7 @@ from arbitor.ranks import end_ranks, start_ranks
 
 from .loop import Result, console, train
 from .options import Options, parse
-from .task import Task, TextTask
+from .tasks.task import Task, TextTask
 
 INTERRUPTED = 130
 

@@ -30,7 +30,7 @@ from .learners import Learner, make_learner
 from .options import Options
 from .progress import Progress
 from .run_folder import RunFolder, config_mismatch
-from .task import Batch, Task
+from .tasks.task import Batch, Task
 from .ternary_runtime import reset_runtime_state
 from .transfer import Taken, take_over
 

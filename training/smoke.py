@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arbitor.conformance.bands import (
+from arbitor.conformance.training.bands import (
     RUNS,
     Band,
     Report,
@@ -36,7 +36,7 @@ from arbitor.conformance.bands import (
     load_bands,
     same_trajectory,
 )
-from arbitor.conformance.launch import RunFailed, launch
+from arbitor.conformance.training.launch import RunFailed, launch
 
 # Nothing of a frozen model changes, so its validation is the same after 20 steps as after all of them.
 CONTROL = ("--control", "frozen", "--steps", "20", "--log-interval", "2", "--eval-interval", "20")
@@ -173,7 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def notes(lines: Sequence[Line]) -> list[str]:
     """What the table does not say."""
     found = [
-        "judged: the mean of the logged losses, or the last validation, against conformance/bands.json; "
+        "judged: the mean of the logged losses, or the last validation, against "
+        "conformance/training/bands.json; "
         "floats: trainable float parameters."
     ]
     if any(line.name == "frozen" for line in lines):

@@ -10,7 +10,7 @@ if __package__ in (None, ""):  # run as a file: the checkout, not training/, is 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from training.entry import main
-from training.image_tasks import VisionTask
+from training.tasks.image_tasks import VisionTask
 
 DEFAULTS: dict[str, Any] = {
     "run": "vision",

@@ -9,7 +9,7 @@ from arbitor.kernels.operations import OPERATIONS
 CHEAT = {
     "how": __doc__,
     "stopped_by": "test_pack.py::test_agrees",
-    "says": ("pack called the judge (arbitor.reference.pack.pack) for its answer",),
+    "says": ("pack called the judge (arbitor.reference.packing.pack.pack) for its answer",),
     "clause": "ARB-PACK-001",
 }
 

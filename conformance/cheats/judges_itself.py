@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from arbitor.conformance.cheats.lies import Function, each, every
-from arbitor.conformance.target import Target
+from arbitor.conformance.judge.target import Target
 
 CHEAT = {
     "how": __doc__,

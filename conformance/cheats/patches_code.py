@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from arbitor.conformance import compare
 from arbitor.conformance.cheats.lies import Function, each, every
+from arbitor.conformance.judge import compare
 
 CHEAT = {
     "how": __doc__,
     "stopped_by": "test_pack.py::test_agrees",
-    "says": ("exchanged during the test", "the code of arbitor.conformance.compare.assert_same"),
+    "says": ("exchanged during the test", "the code of arbitor.conformance.judge.compare.assert_same"),
     "clause": None,
 }
 

@@ -8,17 +8,17 @@ from typing import Any
 import numpy
 import torch
 
-from arbitor.conformance import compare, target
 from arbitor.conformance.cheats.lies import Function, each, every
+from arbitor.conformance.judge import compare, target
 
 CHEAT = {
     "how": __doc__,
     "stopped_by": "test_pack.py::test_agrees",
     "says": (
         "exchanged during the test",
-        "arbitor.conformance.compare.difference",
-        "arbitor.conformance.target.assert_same",
-        "arbitor.conformance.target.Target.check",
+        "arbitor.conformance.judge.compare.difference",
+        "arbitor.conformance.judge.target.assert_same",
+        "arbitor.conformance.judge.target.Target.check",
         "numpy.array_equal",
         "torch.equal",
         "hashlib.sha256",

@@ -7,13 +7,13 @@ from typing import Any
 import numpy
 import torch
 
-from arbitor.conformance import compare
 from arbitor.conformance.cheats.lies import Function, each, every
+from arbitor.conformance.judge import compare
 
 CHEAT = {
     "how": __doc__,
     "stopped_by": "conftest.py::pytest_configure",
-    "says": ("its module exchanged", "arbitor.conformance.compare.bits", "when it was imported"),
+    "says": ("its module exchanged", "arbitor.conformance.judge.compare.bits", "when it was imported"),
     "clause": None,
 }
 

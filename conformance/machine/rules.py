@@ -16,10 +16,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from arbitor.conformance.draw.strategies import THRESHOLDS
+from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine.twins import Twins
 from arbitor.conformance.machine.world import MODULES, POISONS, Configuration
-from arbitor.conformance.strategies import THRESHOLDS
-from arbitor.conformance.target import Target
 
 STEPS = 12  # of a run
 SCALES = (0, 0, 0, 0, -3, 4, 20, 60, -60, -100, -140, 126)  # the last ones leave float32 at either end

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from arbitor.conformance.meta.planted import planted
+from arbitor.judge.suite import find_suite
 from arbitor.kernels.registry import ENVIRONMENT_VARIABLE, why_not
-from arbitor.suite import find_suite
 
 TEST = "test_captured_in_backward_and_not_before"
 UNSET = (ENVIRONMENT_VARIABLE, "TRITON_INTERPRET", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")

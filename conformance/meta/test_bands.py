@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from arbitor.conformance.bands import (
+from arbitor.conformance.training.bands import (
     BANDS,
     RUNS,
     Band,

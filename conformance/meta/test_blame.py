@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arbitor.blame import Ran, blamed
+from arbitor.judge.blame import Ran, blamed
 
 
 def test_the_narrowest_test_decides() -> None:
@@ -33,7 +33,7 @@ def test_many_cases_of_a_wide_function_do_not_outvote_a_narrow_one() -> None:
 
 def test_what_is_done_to_every_operation_has_no_vote_beside_others() -> None:
     """It is counted all the same, and decides where nothing else failed."""
-    alike = [Ran(f"conformance/test_buffers.py::small[{i}]", ["a1"], True) for i in range(9)]
+    alike = [Ran(f"conformance/operations/test_buffers.py::small[{i}]", ["a1"], True) for i in range(9)]
     passed = Ran("t.py::narrow[1]", ["b1"], False)
     found = blamed([*alike, Ran("t.py::narrow[0]", ["b1"], True), passed])
     assert list(found) == ["b1", "a1"]

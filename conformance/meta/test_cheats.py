@@ -18,9 +18,9 @@ import pytest
 import torch
 
 from arbitor.conformance import cheats
-from arbitor.conformance.apart import Seen, run
-from arbitor.conformance.target import REFERENCE, target_of
-from arbitor.suite import find_suite
+from arbitor.conformance.judge.target import REFERENCE, target_of
+from arbitor.conformance.tools.apart import Seen, run
+from arbitor.judge.suite import find_suite
 
 PACKAGE = cheats.__name__
 HERE = Path(str(cheats.__file__)).parent

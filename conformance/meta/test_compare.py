@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from arbitor.conformance.common import float32, from_bits, int8, uint8
-from arbitor.conformance.compare import assert_same, difference
-from arbitor.conformance.repro import reproduction
-from arbitor.conformance.strategies import example
+from arbitor.conformance.draw.strategies import example
+from arbitor.conformance.judge.compare import assert_same, difference
+from arbitor.conformance.judge.repro import reproduction
+from arbitor.conformance.operations.common import float32, from_bits, int8, uint8
 from arbitor.kernels.operations import OPERATIONS
 
 DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float32")

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from arbitor.conformance.declared import why_all_is_needed
-from arbitor.conformance.target import Target, judge_of
-from arbitor.conformance.test_claims import claim_of, hidden_and_missing, sizes_around
+from arbitor.conformance.judge.declared import why_all_is_needed
+from arbitor.conformance.judge.target import Target, judge_of
+from arbitor.conformance.operations.test_claims import claim_of, hidden_and_missing, sizes_around
+from arbitor.judge.suite import find_suite, find_test
 from arbitor.kernels import eager
-from arbitor.kernels.capabilities import parse
 from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.plugins.capabilities import parse
 from arbitor.kernels.registry import Backend, select
-from arbitor.suite import find_suite
 
 LIES = """
 from arbitor.kernels.eager import pack, unpack, weight_gradient
@@ -63,7 +63,7 @@ def suite(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_lies_fail_and_gaps_are_counted(tmp_path: Path) -> None:
     """Every kind of lie in one backend, with the sentence about it, and the right operations beside them."""
     (tmp_path / "lies.py").write_text(LIES.format(declared=DECLARED))
-    ended = suite(tmp_path, *(str(find_suite() / f"test_{name}.py") for name in ("claims", "unpack", "pack")))
+    ended = suite(tmp_path, *map(str, map(find_test, ("claims", "unpack", "pack"))))
     shown = " ".join(ended.stdout.split())
     assert ended.returncode == 1, ended.stderr
     for sentence in (
@@ -179,7 +179,7 @@ def test_a_gap_elsewhere_skips_no_test_of_what_is_declared(tmp_path: Path) -> No
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_tests_of_an_operation_check_it_alone(operation: str) -> None:
     """What they need of others they ask for with `Target.aid`, which a gap does not skip."""
-    tree = ast.parse((find_suite() / f"test_{operation}.py").read_text())
+    tree = ast.parse(find_test(operation).read_text())
     checked = {
         node.args[0].value
         for node in ast.walk(tree)

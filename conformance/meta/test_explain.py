@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from arbitor.conformance.common import HOW, int8, int32, uint8
-from arbitor.conformance.compare import assert_same
-from arbitor.conformance.explain import UPDATES, element, explained, group
-from arbitor.conformance.strategies import example
-from arbitor.conformance.target import call, target_of
+from arbitor.conformance.draw.strategies import example
+from arbitor.conformance.judge.compare import assert_same
+from arbitor.conformance.judge.explain import UPDATES, element, explained, group
+from arbitor.conformance.judge.target import call, target_of
+from arbitor.conformance.operations.common import HOW, int8, int32, uint8
 
 
 @pytest.mark.parametrize("operation", UPDATES)

@@ -17,17 +17,17 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from arbitor.blame import CLAUSES
-from arbitor.conformance import isolation
-from arbitor.conformance.commands import FEW
-from arbitor.conformance.isolation import POISONED, STILLBORN, Starter, Worker, how_it_ended
-from arbitor.conformance.target import CaseLost
-from arbitor.conformance.waiving import Marks
-from arbitor.report.check import verdict
-from arbitor.report.collected import ARTIFACT, Collected
-from arbitor.report.sums import CRASHED
-from arbitor.suite import find_suite
-from arbitor.verify import _Apart, _Signals
+from arbitor.conformance.judge import isolation
+from arbitor.conformance.judge.isolation import POISONED, STILLBORN, Starter, Worker, how_it_ended
+from arbitor.conformance.judge.target import CaseLost
+from arbitor.conformance.judge.waiving import Marks
+from arbitor.conformance.tools.commands import FEW
+from arbitor.judge.blame import CLAUSES
+from arbitor.judge.report.check import verdict
+from arbitor.judge.report.collected import ARTIFACT, Collected
+from arbitor.judge.report.sums import CRASHED
+from arbitor.judge.suite import find_suite
+from arbitor.judge.verify import _Apart, _Signals
 
 # The torch backend, but for what `pack` does in the tests that are named.
 BACKEND = """

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from arbitor.cli import _parser
-from arbitor.mutants import command, score
-from arbitor.mutants.catalogue import SETS, CatalogueRefused, Mutant, load
-from arbitor.mutants.run import BROKEN, KILLED, NOT_RUN, SURVIVED, TIMED_OUT, Result, lane_of, verdict
-from arbitor.mutants.tree import Answer
-from arbitor.suite import find_suite
+from arbitor.judge.mutants import command, score
+from arbitor.judge.mutants.catalogue import SETS, CatalogueRefused, Mutant, load
+from arbitor.judge.mutants.run import BROKEN, KILLED, NOT_RUN, SURVIVED, TIMED_OUT, Result, lane_of, verdict
+from arbitor.judge.mutants.tree import Answer
+from arbitor.judge.suite import find_suite
 
 ENTRY = """[[mutant]]
 id = "torch.a.b"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from arbitor.mutants.catalogue import Mutant
-from arbitor.mutants.run import BROKEN, KILLED, NOT_RUN, SURVIVED, TIMED_OUT, Lane, LaneRun, Result
-from arbitor.mutants.tree import Worker
+from arbitor.judge.mutants.catalogue import Mutant
+from arbitor.judge.mutants.run import BROKEN, KILLED, NOT_RUN, SURVIVED, TIMED_OUT, Lane, LaneRun, Result
+from arbitor.judge.mutants.tree import Worker
 
 CONFTEST = """
 import pytest

@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, find, settings
 
-from arbitor.conformance.strategies import BUILDERS, arguments_of, example
-from arbitor.conformance.target import Arguments, call, target_of
+from arbitor.conformance.draw.strategies import BUILDERS, arguments_of, example
+from arbitor.conformance.judge.target import Arguments, call, target_of
 from arbitor.kernels.operations import OPERATIONS
 
 Edge = Callable[[Arguments], bool]

@@ -17,13 +17,11 @@ import numpy as np
 import pytest
 
 from arbitor.cli import main
-from arbitor.conformance.recipes import RECIPES, all_files, made, recipe
-from arbitor.conformance.target import ORACLE
-from arbitor.kernels.operations import OPERATIONS
-from arbitor.kernels.registry import select
-from arbitor.seal import sealed
-from arbitor.vector_check import PASSED, judge
-from arbitor.vectors import (
+from arbitor.conformance.draw.recipes import RECIPES, all_files, made, recipe
+from arbitor.conformance.judge.target import ORACLE
+from arbitor.judge.seal import sealed
+from arbitor.judge.vector_check import PASSED, judge
+from arbitor.judge.vectors import (
     FORMAT,
     MANIFEST,
     VectorsRefused,
@@ -35,6 +33,8 @@ from arbitor.vectors import (
     load,
     manifest_text,
 )
+from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.registry import select
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS = load(default_folder())

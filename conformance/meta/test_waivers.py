@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from arbitor.conformance.waiving import Marks
-from arbitor.report.collected import Collected
-from arbitor.report.sums import CRASHED, FAILED, PASSED, WAIVED
-from arbitor.suite import find_suite
-from arbitor.waivers import EXPIRED, PASSES, UNKNOWN, USED, Waiver, load, states
+from arbitor.conformance.judge.waiving import Marks
+from arbitor.judge.report.collected import Collected
+from arbitor.judge.report.sums import CRASHED, FAILED, PASSED, WAIVED
+from arbitor.judge.suite import find_suite
+from arbitor.judge.waivers import EXPIRED, PASSES, UNKNOWN, USED, Waiver, load, states
 
 TODAY = datetime.now(UTC).date()
 GOOD = {

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from arbitor.conformance.common import HOW
-from arbitor.conformance.strategies import example
-from arbitor.conformance.target import Target, judge_of, target_of
+from arbitor.conformance.draw.strategies import example
+from arbitor.conformance.judge.target import Target, judge_of, target_of
+from arbitor.conformance.operations.common import HOW
 from arbitor.kernels import eager
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import Backend

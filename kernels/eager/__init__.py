@@ -5,24 +5,24 @@ written to be right and reasonably fast, not to be fused. (The folder is not cal
 shadow torch.)
 """
 
-from .embedding_forward import embedding_forward
-from .embedding_gradient import embedding_gradient
-from .embedding_update import embedding_update
-from .initialise import initialise
-from .input_gradient import input_gradient
-from .linear_forward import linear_forward
-from .linear_update import linear_update
-from .pack import pack
-from .pack_dense import pack_dense
-from .philox import philox
-from .quantise_columns import quantise_columns
-from .quantise_nearest import quantise_nearest
-from .quantise_nearest_both import quantise_nearest_both
-from .quantise_stochastic import quantise_stochastic
-from .ternary_update import ternary_update
-from .unpack import unpack
-from .unpack_dense import unpack_dense
-from .weight_gradient import weight_gradient
+from .embedding.embedding_forward import embedding_forward
+from .embedding.embedding_gradient import embedding_gradient
+from .embedding.embedding_update import embedding_update
+from .linear.input_gradient import input_gradient
+from .linear.linear_forward import linear_forward
+from .linear.weight_gradient import weight_gradient
+from .packing.pack import pack
+from .packing.pack_dense import pack_dense
+from .packing.unpack import unpack
+from .packing.unpack_dense import unpack_dense
+from .quantise.quantise_columns import quantise_columns
+from .quantise.quantise_nearest import quantise_nearest
+from .quantise.quantise_nearest_both import quantise_nearest_both
+from .quantise.quantise_stochastic import quantise_stochastic
+from .random_bits.initialise import initialise
+from .random_bits.philox import philox
+from .update.linear_update import linear_update
+from .update.ternary_update import ternary_update
 
 ARRAYS = "torch"
 

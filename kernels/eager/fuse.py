@@ -2,7 +2,7 @@
 
 The pieces are the same functions either way, and integers leave a compiler no freedom. Shapes are compiled as
 constants; numbers that change from call to call travel as tensors (`scalar`), because a symbolic integer is
-64 bits wide in the generated code whatever it is added to, which breaks bit casts (torch 2.11, docs/LOG.md).
+64 bits wide in the generated code whatever it is added to, which breaks bit casts (torch 2.11, docs/log/).
 """
 
 from __future__ import annotations

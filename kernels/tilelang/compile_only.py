@@ -12,24 +12,24 @@ import tilelang
 from tilelang import tvm
 from tilelang.contrib import nvcc
 
-from .embedding_forward import lookup_kernel
-from .embedding_gradient import sums_kernel
-from .embedding_update import counting_kernel, marking_kernel
-from .few_tokens import TOKENS, few_tokens_kernel
-from .gemm import product_kernel
-from .initialise import initial_codes_kernel
+from .embedding.embedding_forward import lookup_kernel
+from .embedding.embedding_gradient import sums_kernel
+from .embedding.embedding_update import counting_kernel, marking_kernel
 from .launch import CUDA_TARGET, pass_configs
-from .linear_update import FUSED_GROUP_SIZES, fused_kernel
-from .pack import packing_kernel
-from .philox import words_kernel
-from .quantise_columns import columns_kernel, maxima_kernel
-from .quantise_rows import SHORT_LANES, THREADS, rows_kernel
-from .scaled_weight import scaling_kernel
-from .ternary_update import firing_kernel, settling_kernel
-from .token_tile import SPANS, token_tile_kernel
-from .token_tile import TOKENS as TILE_TOKENS
-from .transpose import transposing_kernel
-from .unpack import unpacking_kernel
+from .linear.few_tokens import TOKENS, few_tokens_kernel
+from .linear.gemm import product_kernel
+from .linear.scaled_weight import scaling_kernel
+from .linear.token_tile import SPANS, token_tile_kernel
+from .linear.token_tile import TOKENS as TILE_TOKENS
+from .packing.pack import packing_kernel
+from .packing.unpack import unpacking_kernel
+from .quantise.quantise_columns import columns_kernel, maxima_kernel
+from .quantise.quantise_rows import SHORT_LANES, THREADS, rows_kernel
+from .quantise.transpose import transposing_kernel
+from .random_bits.initialise import initial_codes_kernel
+from .random_bits.philox import words_kernel
+from .update.linear_update import FUSED_GROUP_SIZES, fused_kernel
+from .update.ternary_update import firing_kernel, settling_kernel
 
 RULES = ("scaled", "sign")
 

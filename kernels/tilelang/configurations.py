@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..capabilities import everything, product_tiles
-from .few_tokens import few_tokens
-from .gemm import BLOCK_K, BLOCK_M, BLOCK_N
-from .linear_forward import linear_forward, unpacked_forward
-from .linear_update import linear_update
-from .ternary_update import ternary_update
-from .token_tile import TOKENS, token_tile
-from .weight_gradient import weight_gradient
+from ..plugins.capabilities import everything, product_tiles
+from .linear.few_tokens import few_tokens
+from .linear.gemm import BLOCK_K, BLOCK_M, BLOCK_N
+from .linear.linear_forward import linear_forward, unpacked_forward
+from .linear.token_tile import TOKENS, token_tile
+from .linear.weight_gradient import weight_gradient
+from .update.linear_update import linear_update
+from .update.ternary_update import ternary_update
 
 # on CUDA; target "c" goes row by row
 TILE = (BLOCK_M, BLOCK_N, BLOCK_K)

@@ -14,9 +14,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from .embedding_forward import embedding_forward_kernel
-from .embedding_gradient import embedding_gradient_kernel
-from .few_tokens import (
+from .embedding.embedding_forward import embedding_forward_kernel
+from .embedding.embedding_gradient import embedding_gradient_kernel
+from .linear.few_tokens import (
     BLOCK_BYTES,
     BLOCK_O,
     PLANES,
@@ -27,15 +27,16 @@ from .few_tokens import (
     finish_kernel,
     planes_kernel,
 )
-from .gemm import CONFIGS as GEMM_CONFIGS
-from .gemm import Config, gemm_kernel
-from .initialise import initialise_kernel
-from .linear_update import FUSED_GROUPS, configs_of, linear_update_kernel
-from .pack import pack_kernel
-from .pack_dense import pack_dense_kernel
-from .philox import philox_kernel
-from .quantise_columns import column_largest_kernel, quantise_columns_kernel
-from .quantise_nearest import (
+from .linear.gemm import CONFIGS as GEMM_CONFIGS
+from .linear.gemm import Config, gemm_kernel
+from .linear.scaled_weight import QUADS, ROWS, TURNED_WORDS, WORDS, scaled_weight_kernel, turned_weight_kernel
+from .linear.scaled_weight import WARPS as WEIGHT_WARPS
+from .packing.pack import pack_kernel
+from .packing.pack_dense import pack_dense_kernel
+from .packing.unpack import unpack_kernel
+from .packing.unpack_dense import unpack_dense_kernel
+from .quantise.quantise_columns import column_largest_kernel, quantise_columns_kernel
+from .quantise.quantise_nearest import (
     IN_QUADS,
     NEAREST,
     SINGLY,
@@ -44,19 +45,11 @@ from .quantise_nearest import (
     warps_of,
     whole_rows_kernel,
 )
-from .quantise_nearest_both import both_layouts_kernel, transpose_kernel
-from .scaled_weight import (
-    QUADS,
-    ROWS,
-    TURNED_WORDS,
-    WORDS,
-    scaled_weight_kernel,
-    turned_weight_kernel,
-)
-from .scaled_weight import WARPS as WEIGHT_WARPS
-from .ternary_update import group_update_kernel
-from .unpack import unpack_kernel
-from .unpack_dense import unpack_dense_kernel
+from .quantise.quantise_nearest_both import both_layouts_kernel, transpose_kernel
+from .random_bits.initialise import initialise_kernel
+from .random_bits.philox import philox_kernel
+from .update.linear_update import FUSED_GROUPS, configs_of, linear_update_kernel
+from .update.ternary_update import group_update_kernel
 
 HOPPER = GPUTarget("cuda", 90, 32)  # which Triton compiles as sm_90a
 

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import astuple
 from typing import Any
 
-from ..capabilities import everything, product_tiles
-from .gemm import CONFIGS as GEMM_CONFIGS
-from .gemm import Config
-from .linear_update import CONFIGS, config_for, configs_of
+from ..operations import OPERATIONS
+from ..plugins.capabilities import everything, product_tiles
+from .linear.gemm import CONFIGS as GEMM_CONFIGS
+from .linear.gemm import Config
+from .update.linear_update import CONFIGS, config_for, configs_of
 
 # the tiles of small shapes, which are the ones that a test can afford
 CAPABILITIES = everything(
@@ -24,13 +25,13 @@ CAPABILITIES = everything(
 )
 
 Way = Callable[..., Any]
-Tables = dict[tuple[str, str], Any]  # (file, name): value
+Tables = dict[tuple[str, str], Any]  # (module below this package, name): value
 
 
 @contextmanager
 def _cut_down(tables: Tables) -> Iterator[None]:
     # by path: the package's attributes of these names are the operations
-    places = [(importlib.import_module(f"{__package__}.{file}"), name) for file, name in tables]
+    places = [(importlib.import_module(f"{__package__}.{place}"), name) for place, name in tables]
     kept = [getattr(module, name) for module, name in places]
     try:
         for (module, name), value in zip(places, tables.values(), strict=True):
@@ -42,7 +43,7 @@ def _cut_down(tables: Tables) -> Iterator[None]:
 
 
 def _way(operation: str, tables: Tables) -> Way:
-    module = importlib.import_module(f"{__package__}.{operation}")
+    module = importlib.import_module(f"{__package__}.{OPERATIONS[operation].family}.{operation}")
 
     @functools.wraps(getattr(module, operation))
     def function(*arguments: Any) -> Any:
@@ -72,15 +73,23 @@ def configurations(device: str) -> dict[str, dict[str, Way]]:
 
     Where an input does not allow a way (few tokens, groups in a tile), the host code takes another.
     """
-    products = {_named(config): {("gemm", "CONFIGS"): ((0, config),)} for _, config in GEMM_CONFIGS}
-    updates = {_named(config): {("linear_update", "config_for"): _always(config)} for _, config in CONFIGS}
-    two_steps = {("linear_update", "FUSED_GROUPS"): ()}
+    products = {_named(config): {("linear.gemm", "CONFIGS"): ((0, config),)} for _, config in GEMM_CONFIGS}
+    updates = {
+        _named(config): {("update.linear_update", "config_for"): _always(config)} for _, config in CONFIGS
+    }
+    two_steps = {("update.linear_update", "FUSED_GROUPS"): ()}
     whole: Tables = {}
     # of the size that is compiled: interpreted, all rows would be of one part
-    parts: Tables = {("quantise_nearest", "WHOLE_ROW"): 0, ("quantise_nearest", "PART"): 4096}
+    parts: Tables = {
+        ("quantise.quantise_nearest", "WHOLE_ROW"): 0,
+        ("quantise.quantise_nearest", "PART"): 4096,
+    }
     ways: dict[str, dict[str, Tables]] = {
-        "linear_forward": {"few tokens": {}, "few tokens, rows not shared": {("few_tokens", "SPLITS"): 1}}
-        | {name: tables | {("linear_forward", "MOST"): 0} for name, tables in products.items()},
+        "linear_forward": {
+            "few tokens": {},
+            "few tokens, rows not shared": {("linear.few_tokens", "SPLITS"): 1},
+        }
+        | {name: tables | {("linear.linear_forward", "MOST"): 0} for name, tables in products.items()},
         "input_gradient": products,
         "weight_gradient": products,
         "linear_update": {f"fused {name}": tables for name, tables in updates.items()}
@@ -89,7 +98,7 @@ def configurations(device: str) -> dict[str, dict[str, Way]]:
         "quantise_stochastic": {"whole rows": whole, "parts of rows": parts},
         "quantise_nearest_both": {"in registers": {}}
         | {
-            f"from memory, {name}": tables | {("quantise_nearest_both", "SHORT_ROW"): 0}
+            f"from memory, {name}": tables | {("quantise.quantise_nearest_both", "SHORT_ROW"): 0}
             for name, tables in (("whole rows", whole), ("parts of rows", parts))
         },
     }

@@ -10,7 +10,7 @@ if __package__ in (None, ""):  # run as a file: the checkout, not this folder, i
 
 from training.audio import DEFAULTS
 from training.entry import main
-from training.sound import AudioTask
+from training.tasks.sound import AudioTask
 
 if __name__ == "__main__":
     own = DEFAULTS | {"run": "finetuning-audio"}

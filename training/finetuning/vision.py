@@ -9,7 +9,7 @@ if __package__ in (None, ""):  # run as a file: the checkout, not this folder, i
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from training.entry import main
-from training.image_tasks import VisionTask
+from training.tasks.image_tasks import VisionTask
 from training.vision import DEFAULTS
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Judging a backend: verify, vectors, waivers, reports, mutants. Imports arbitor/ and kernels."""

@@ -1,0 +1,133 @@
+"""`arbitor report check`: whether a file is a whole report unedited, and says something.
+
+It accepts a report of a run that was interrupted, and says that it is one. What it cannot see is a report
+that was made up as a whole: its digest is no signature.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from arbitor.judge.seal import FOOTER, SEAL, digest_above
+from arbitor.refusal import refuse
+
+from .sums import FINISHED, counts_of, ran, reasons_of, selection_digest
+
+FORMAT = 2
+REJECTED = 1
+
+
+def check(path: Path) -> int:
+    """Say in one sentence whether the report is accepted; gives 0, 1 if it is not, 2 if it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return refuse(f"{path}: {error.strerror}")
+    try:
+        print(f"{path}: {verdict(data)}")
+    except ValueError as error:
+        print(f"{path}: rejected: {error}", file=sys.stderr)
+        return REJECTED
+    return 0
+
+
+def verdict(data: bytes) -> str:
+    """What a report says, in a line; raises ValueError with why it is none."""
+    record = parsed(data)
+    fault = shape_fault(record) or digest_fault(record) or sums_fault(record)
+    if fault is not None:
+        raise ValueError(fault)
+    counts, run = record["counts"], record["run"]
+    if not ran(counts):
+        raise ValueError("no test ran, so it says nothing")
+    where = f"{record['backend']['name']} on {record['backend']['device']}"
+    said = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts.items() if number)
+    whole = (
+        ""
+        if run["complete"]
+        else f"partial: {run['ended']}, {ran(counts)} of {len(record['tests'])} tests ran; "
+    )
+    return f"{whole}{where}: {said}; exit status {run['exit_status']}"
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    """The JSON object of a report of format 2; raises ValueError with why it is none."""
+    if not data.strip():
+        raise ValueError("it is empty")
+    try:
+        record = json.loads(data, object_pairs_hook=_once, parse_constant=_no_number)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"it is truncated or no JSON ({error})") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"it is a JSON {type(record).__name__}, expected an object")
+    if "format" not in record and SEAL in record and "counts" in record:
+        raise ValueError(f"it is of format 1, which is not checked here, expected {FORMAT}")
+    if record.get("format") != FORMAT:
+        raise ValueError(f"its format is {record.get('format')!r}, expected {FORMAT}")
+    return record
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has {twice!r} twice in one object")
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"it has {text}, which is no JSON")
+
+
+def shape_fault(record: Mapping[str, Any]) -> str | None:
+    """Where a record leaves its schema, or None."""
+    if FOOTER not in record:
+        return "has no footer, so it is not whole"
+    schema = json.loads(Path(__file__).with_name("schema.json").read_text(encoding="utf-8"))
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(record))
+    if error is None:
+        return None
+    message = error.message if len(error.message) < 200 else f"{error.message[:200]}..."
+    return f"leaves the schema at {error.json_path}: {message}"
+
+
+def digest_fault(record: Mapping[str, Any]) -> str | None:
+    """That a record was changed after its footer was made, or None."""
+    if list(record)[-1] != FOOTER:
+        return "has something below its footer"
+    found, said = digest_above(record), record[FOOTER]["sha256"]
+    return None if found == said else f"was edited: its digest is {found}, its footer says {said}"
+
+
+def sums_fault(record: Mapping[str, Any]) -> str | None:
+    """What does not add up, or None; the record is of the schema."""
+    tests, run = record["tests"], record["run"]
+    ids = [entry["test"] for entry in tests]
+    for before, after in pairwise(ids):
+        if before >= after:
+            return f"is not sorted: test {after!r} comes after {before!r}"
+    counts = counts_of(tests)
+    wrong = counts["failed"] + counts["crashed"] or any(w["state"] != "used" for w in record["waivers"])
+    sums = (
+        ("selection.tests", record["selection"]["tests"], len(tests)),
+        ("selection.sha256", record["selection"]["sha256"], selection_digest(ids)),
+        ("counts", record["counts"], counts),
+        ("not_run", record["not_run"], reasons_of(tests)),
+        ("footer.tests", record[FOOTER]["tests"], len(tests)),
+        ("footer.counts", record[FOOTER]["counts"], counts),
+        ("run.complete", run["complete"], run["ended"] == FINISHED),
+    )
+    for name, said, found in sums:
+        if said != found:
+            return f"does not add up: {name} is {said}, its tests give {found}"
+    if run["exit_status"] == 0 and (wrong or not run["complete"]):
+        return "does not add up: run.exit_status is 0, but something failed or did not finish"
+    return None

@@ -1,0 +1,1 @@
+"""Arguments for every operation, legal and illegal, and recipes of the vectors. Imports judge.target."""

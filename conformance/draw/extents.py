@@ -1,0 +1,49 @@
+"""Extents that shapes are drawn from: small ones, powers of two and their neighbours, and what lies around
+the tiles that a backend declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any
+
+Choose = Callable[[Sequence[Any]], Any]
+
+EXTENTS = (*range(1, 10), 15, 16, 17, 31, 32, 33, 63, 64, 65)
+BUDGET = 20_000  # products of one operation
+TILE_BUDGET = 200_000  # where extents around a declared tile are drawn
+
+_declared: dict[str, Mapping[str, int]] = {}
+
+
+def declare_tiles(tiles: Mapping[str, Mapping[str, int]]) -> None:
+    """From now on `arguments_of` draws shapes around these tiles too (kernels/plugins/capabilities.py).
+
+    Extents by their letters, by operation. Empty where lists of Python integers judge, which would take
+    minutes.
+    """
+    _declared.clear()
+    _declared.update(tiles)
+
+
+def tiles_of(operation: str) -> Mapping[str, int]:
+    """The tiles that are declared of an operation."""
+    return _declared.get(operation, {})
+
+
+def around(tile: int) -> list[int]:
+    """One less and one more than a tile, one tile and two, the simplest first."""
+    return [n for n in (tile, tile + 1, tile - 1, 2 * tile) if n > 0]
+
+
+def extents(choose: Choose, letters: str) -> list[int]:
+    """Extents of these letters; where a tile of one is declared, half of them are around it."""
+    tiles: Mapping[str, int] = getattr(choose, "tiles", {})
+    found: list[int] = []
+    for letter in letters:
+        options = [n for n in EXTENTS if n * prod(found) <= BUDGET] or [1]
+        if letter in tiles:
+            near = [n for n in around(tiles[letter]) if n * prod(found) <= TILE_BUDGET]
+            options += near * (len(options) // 4)
+        found.append(choose(options))
+    return found

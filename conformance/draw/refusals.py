@@ -1,0 +1,139 @@
+"""Illegal calls of an operation, made from a legal one: each breaks one rule that can be seen without reading
+elements.
+
+The bounds are those of docs/SPEC.md, written here once more so that a wrong bound in the code under test is
+noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from arbitor.conformance.draw.strategies import example
+from arbitor.conformance.judge.target import Arguments
+from arbitor.kernels.operations import EXTENT_OF, OPERATIONS, Array, Operation
+
+# ARB-STATE-003, -005, ARB-VOTE-004, ARB-FIRE-003, ARB-SCALE-003; None: the bound depends on the arrays
+BOUNDS: dict[str, tuple[int, int | None]] = {
+    "columns": (1, None),
+    "rows": (1, None),
+    "out_features": (1, None),
+    "in_features": (1, None),
+    "count": (1, None),
+    "first": (0, 2**62),
+    "first_row": (0, 131_071),
+    "seed": (0, 2**64 - 1),
+    "step": (0, 2**32 - 1),
+    "stream": (0, 2**32 - 1),
+    "tensor_id": (0, 2**28 - 1),
+    "e_base": (-26, 26),
+    "e_span": (0, 6),
+    "group_size": (4, 1024),
+    "gain": (0, 2**24),
+    "vote_max": (1, 127),
+    "accum_threshold": (1, 127),
+    "scale_gain": (0, 2**20),
+    "e_accum_threshold": (1, 127),
+}
+TOO_MANY_TOKENS = 131_072
+TOO_MANY_FEATURES = (2**31 - 1) // (127 << 6) + 1  # with e_span = 6
+DTYPES = (
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+    torch.bool,
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An illegal call: the error it must raise, and what the message must name."""
+
+    label: str
+    arguments: Arguments
+    error: type[Exception]
+    names: tuple[str | int, ...] = ()
+
+
+def refusals_of(name: str) -> Iterator[Refusal]:
+    """Illegal calls of the operation, labelled."""
+    operation = OPERATIONS[name]
+    legal = example(name, 0)
+    for array in operation.arrays:
+        yield from _of_array(operation, array, legal)
+    for scalar in operation.scalars:
+        yield from _of_scalar(scalar, legal)
+    yield from _too_large(operation, legal)
+
+
+def _of_array(operation: Operation, array: Array, legal: Arguments) -> Iterator[Refusal]:
+    name, tensor = array.name, legal[array.name]
+    for dtype in DTYPES:
+        if dtype != tensor.dtype:
+            label = f"{name} {dtype}".replace("torch.", "")
+            yield Refusal(label, legal | {name: tensor.to(dtype)}, TypeError, (name, array.dtype))
+    yield Refusal(f"{name} a list", legal | {name: tensor.tolist()}, TypeError, (name, "list"))
+    yield Refusal(f"{name} of one axis more", legal | {name: tensor[None]}, ValueError, (name,))
+    for axis, extent in enumerate(array.axes):
+        yield Refusal(f"{name} empty along {axis}", legal | {name: tensor.narrow(axis, 0, 0)}, ValueError)
+        if _is_bound(operation, array, extent):
+            # 4 more, so that what is counted in fours changes too
+            more = torch.cat([tensor, *[tensor.narrow(axis, 0, 1)] * 4], dim=axis)
+            yield Refusal(f"{name} too long along {axis}", legal | {name: more}, ValueError)
+
+
+def _is_bound(operation: Operation, array: Array, extent: str) -> bool:
+    """Whether something else in the call fixes this extent."""
+    letter = extent.split("/")[0]
+    others = {e.split("/")[0] for other in operation.arrays if other is not array for e in other.axes}
+    return letter in others | {EXTENT_OF[scalar] for scalar in operation.scalars if scalar in EXTENT_OF}
+
+
+def _of_scalar(name: str, legal: Arguments) -> Iterator[Refusal]:
+    if name == "rule":
+        for rule in ("nearest", "", None):
+            yield Refusal(f"rule {rule!r}", legal | {name: rule}, ValueError, ("rule", repr(rule)))
+        return
+    for value in (1.0, True, None, "1"):
+        yield Refusal(f"{name} {value!r}", legal | {name: value}, TypeError, (name,))
+    low, high = BOUNDS[name]
+    values = [low - 1] if high is None else [low - 1, high + 1]
+    values += [6, 1023] if name == "group_size" else []
+    for value in values:
+        yield Refusal(f"{name} {value}", legal | {name: value}, ValueError, (name, value))
+
+
+def _too_large(operation: Operation, legal: Arguments) -> Iterator[Refusal]:
+    """Extents over the bounds of ARB-STATE-005, by stride 0, so that they take no memory."""
+    if any("T" in array.axes for array in operation.arrays):
+        arguments = legal | _expanded(operation, legal, "T", TOO_MANY_TOKENS)
+        yield Refusal("T over the bound", arguments, ValueError, ("131071", TOO_MANY_TOKENS))
+    if "e_span" in operation.scalars and operation.name != "embedding_update":
+        for letter in ("O", "I"):
+            arguments = legal | _expanded(operation, legal, letter, TOO_MANY_FEATURES) | {"e_span": 6}
+            if letter == "I" and "in_features" in arguments:
+                arguments["in_features"] = TOO_MANY_FEATURES
+            yield Refusal(f"{letter} over the bound", arguments, ValueError, (TOO_MANY_FEATURES,))
+
+
+def _expanded(operation: Operation, legal: Arguments, letter: str, extent: int) -> Arguments:
+    changed = {}
+    for array in operation.arrays:
+        tensor = legal[array.name]
+        for axis, name in enumerate(array.axes):
+            whole, _, part = name.partition("/")
+            if whole == letter:
+                divisor = legal["group_size"] if part == "g" else int(part or 1)
+                shape = list(tensor.shape)
+                shape[axis] = -(-extent // divisor)
+                tensor = tensor.narrow(axis, 0, 1).expand(shape)
+                changed[array.name] = tensor
+    return changed

@@ -1,0 +1,42 @@
+"""`embedding_gradient`: rows of a gradient summed by token."""
+
+import pytest
+import torch
+
+from arbitor.conformance.judge.target import Target
+from arbitor.conformance.operations.common import agreement, int8, int64, layouts, refusals, repetition
+from arbitor.conformance.operations.device_refusals import refuses_on_device
+
+test_agrees = agreement("embedding_gradient", "ARB-EMB-003")
+test_refuses = refusals("embedding_gradient")
+test_layouts = layouts("embedding_gradient")
+test_repeats = repetition("embedding_gradient")
+
+
+@pytest.mark.clause("ARB-EMB-003")
+def test_repeated_tokens_add_up(target: Target) -> None:
+    q = int8([[1, -1], [10, -10], [100, -100], [127, 127], [-127, 127]])
+    arguments = {"tokens": int64([3, 0, 3, 3, 1]), "q": q, "rows": 5}
+    found = target.check("embedding_gradient", arguments)["gradient"]
+    assert found.tolist() == [[10, -10], [-127, 127], [0, 0], [228, 26], [0, 0]]
+
+
+@pytest.mark.clause("ARB-EMB-003", "ARB-STATE-005")
+def test_largest_sums(target: Target) -> None:
+    """The most that tokens of a step add up to: 16,646,017, a little less than 2^24."""
+    tokens = 131_071
+    q = torch.full((tokens, 2), 127, dtype=torch.int8)
+    q[:, 1] = -127
+    arguments = {"tokens": torch.full((tokens,), 2), "q": q, "rows": 3}
+    found = target.check("embedding_gradient", arguments)["gradient"]
+    assert found.tolist() == [[0, 0], [0, 0], [127 * tokens, -127 * tokens]]
+
+
+@pytest.mark.clause("ARB-EMB-001", "ARB-EMB-003")
+@pytest.mark.parametrize("token", [-1, 3, 2**31, 2**32, -(2**63)])
+def test_refuses_a_token_outside_the_table(target: Target, token: int) -> None:
+    arguments = {"tokens": int64([0, 2, token]), "q": int8([[1]] * 3), "rows": 3}
+    if target.device == "cpu":
+        target.refuses("embedding_gradient", arguments, ValueError, 2, token)
+    else:
+        refuses_on_device(target, "embedding_gradient", arguments, 2, token)

@@ -1,0 +1,1 @@
+"""Tests of the operations of section 3. Import conformance/operations, judge and draw."""

@@ -1,0 +1,89 @@
+"""Every GPU kernel in every configuration, compiled for sm_90a without a GPU, and its machine code looked at.
+
+A lane of its own: `pytest conformance/operations/test_machine_code.py --machine-code`. What runs is another
+matter; here it is seen that a product really uses Hopper's integer units, that none fell back, and that
+nothing spills.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from arbitor.conformance.operations import machine_code
+from arbitor.conformance.operations.machine_code import opcodes, problems
+from arbitor.kernels import registry
+
+BACKENDS = ("triton", "tilelang")
+
+
+def why_not() -> str | None:
+    """Reason why nothing can be compiled here, or None."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return "TRITON_INTERPRET=1: there is nothing to compile"
+    if machine_code.disassembler() is None:
+        return "no cuobjdump: it comes with the triton package"
+    return None
+
+
+def all_variants() -> Iterator[Any]:
+    """The variants of every backend that is installed."""
+    for name in BACKENDS:
+        path = f"{registry.BACKENDS[name]}.compile_only"
+        try:
+            module = importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            yield pytest.param(None, id=name, marks=pytest.mark.skip(f"{name}: no module {error.name!r}"))
+            continue
+        reason = getattr(module, "why_not", lambda: None)()
+        if reason is not None:
+            yield pytest.param(None, id=name, marks=pytest.mark.skip(f"{name}: {reason}"))
+            continue
+        for variant in module.variants():
+            yield pytest.param(variant, id=f"{name}: {variant.name}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "variant" in metafunc.fixturenames:
+        asked = metafunc.config.getoption("--machine-code")
+        reason = why_not() if asked else "machine code is a lane of its own: --machine-code"
+        skipped = [pytest.param(None, id="all", marks=pytest.mark.skip(reason))] if reason else []
+        metafunc.parametrize("variant", skipped or list(all_variants()))
+
+
+def test_machine_code(variant: Any) -> None:
+    """Compiles; its product, if it has one, is Hopper's integer wgmma; nothing is spilled."""
+    assert problems(opcodes(variant.cubin()), variant.product) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "product", "words"),
+    [
+        ({"IGMMA": 4, "STG": 2}, True, None),
+        ({"STG": 2}, False, None),
+        ({"STG": 2}, True, "no IGMMA"),
+        ({"IGMMA": 4, "IMMA": 32}, True, "fell back"),
+        ({"IMMA": 32}, False, "fell back"),
+        ({"IGMMA": 4, "LDL": 1}, True, "spilled"),
+        ({"STL": 1}, False, "spilled"),
+    ],
+)
+def test_what_is_a_problem(found: dict[str, int], product: bool, words: str | None) -> None:
+    """The judge of machine code finds each defect, and lets the rest pass."""
+    wrong = problems(Counter(found), product)
+    assert wrong == [] if words is None else any(words in problem for problem in wrong)
+
+
+def test_opcodes_are_read_off_the_listing() -> None:
+    listing = """
+        /*0000*/                   LDC R1, c[0x0][0x28] ;      /* 0x00000a00ff017b82 */
+        /*0010*/              @!P0 BRA 0x50 ;
+        /*0020*/             @!UPT UIADD3 URZ, URZ, URZ, URZ ;
+        /*0030*/                   IGMMA.64x128x32.S8.S8 R24, gdesc[UR8], RZ ;
+    """
+    assert machine_code.INSTRUCTION.findall(listing) == ["LDC", "BRA", "UIADD3", "IGMMA"]

@@ -1,0 +1,1 @@
+"""Tests of modules, capture, update, model and checkpoints. Imports judge, machine and training."""

@@ -1,0 +1,202 @@
+"""Several ranks are one: exponents are shared before rounding, integers are summed, so no bit can differ."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from arbitor.conformance.judge.target import Target
+from arbitor.conformance.runtime import models
+from arbitor.conformance.runtime.models import backward, hash_of, snapshot
+from arbitor.conformance.training.trainers import FOLDER, command
+from arbitor.main import ARBModel
+from arbitor.ranks import Ranks, carrying, quantise_on_ranks
+from arbitor.runtime import join_ranks
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CARRIED = [*range(-100, 123), 127]
+
+
+@pytest.mark.clause("ARB-RANK-003", "ARB-QUANT-002", "ARB-QUANT-007")
+def test_a_carried_exponent_decides(target: Target) -> None:
+    """Every exponent there is, above values of every smaller one; and then it is theirs alone."""
+    e = torch.tensor(CARRIED, dtype=torch.int32, device=target.device)
+    small = torch.ldexp(torch.full((3, len(e)), 127.0, dtype=torch.float64), (e.cpu() - 1).clamp(-140, 120))
+    small = small.float().to(target.device).masked_fill(e == -100, 0.0)
+    dy = torch.cat([small, carrying(e)[None]])
+    e_x = torch.zeros(4, dtype=torch.int8, device=target.device)
+    _, found = target.backend.quantise_columns(dy, e_x, 1, 2, 3, 0)
+    assert found.tolist() == CARRIED
+
+
+class Group:
+    """Ranks as threads of this process: what they bring is exchanged at a barrier."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.brought = size, [torch.empty(0)] * size
+        self.barrier = threading.Barrier(size, timeout=120)
+
+    def exchange(self, rank: int, tensor: torch.Tensor) -> list[torch.Tensor]:
+        self.brought[rank] = tensor.clone()
+        self.barrier.wait()
+        found = list(self.brought)
+        self.barrier.wait()
+        return found
+
+
+class ThreadRanks(Ranks):
+    """`Ranks` whose collectives go through a Group."""
+
+    def __init__(self, rank: int, group: Group) -> None:
+        super().__init__(rank, group.size)
+        object.__setattr__(self, "group", group)
+
+    def _exchange(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        group: Group = self.group  # type: ignore[attr-defined]
+        return group.exchange(self.rank, tensor)
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return torch.stack(self._exchange(tensor)).sum(0).to(tensor.dtype)
+
+    def largest(self, tensor: torch.Tensor) -> torch.Tensor:
+        return torch.stack(self._exchange(tensor)).amax(0)
+
+    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        return torch.cat(self._exchange(tensor))
+
+
+def on_ranks(size: int, run: Callable[[Ranks], Any]) -> list[Any]:
+    """What `run` gives on each of `size` ranks; raises what one of them raised."""
+    group, ends, errors = Group(size), [None] * size, []
+
+    def work(rank: int) -> None:
+        try:
+            ends[rank] = run(ThreadRanks(rank, group))
+        except BaseException as error:
+            errors.append(error)
+            group.barrier.abort()
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first = [error for error in errors if not isinstance(error, threading.BrokenBarrierError)]
+    if first or errors:
+        raise (first or errors)[0]
+    return ends
+
+
+@pytest.fixture(autouse=True)
+def _threads_are_possible(target: Target) -> None:
+    if target.backend.name in ("triton", "tilelang") and target.device == "cpu":
+        pytest.skip("its interpreter or runtime is not for several threads of one process")
+
+
+def loss_of(model: ARBModel, tokens: torch.Tensor, of: int) -> torch.Tensor:
+    logits = model(tokens[:, :-1]).flatten(0, 1)
+    return F.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="sum") / of
+
+
+def batches(target: Target, step: int, calls: int) -> list[torch.Tensor]:
+    tokens = models.bytes_of(target, 12, 9, seed=step, high=7)
+    return list(tokens.chunk(calls))
+
+
+@pytest.mark.clause("ARB-RANK-001", "ARB-RANK-002", "ARB-RANK-003", "ARB-RUN-013")
+@pytest.mark.parametrize("calls", [1, 2])
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_end_as_one(target: Target, size: int, calls: int) -> None:
+    """Three updates, of one call or of two microbatches, on as many ranks as divide the batch."""
+
+    def run(ranks: Ranks | None) -> str:
+        model = models.model_of(target)
+        if ranks is not None:
+            join_ranks(model, ranks)
+        for step in range(3):
+            for tokens in batches(target, step, calls):
+                own = tokens if ranks is None else ranks.slice(tokens)
+                backward(loss_of(model, own, 12 * 8))
+            assert model._ternary_update_memory().totals()["flips"] > 0
+        return hash_of(model)
+
+    assert set(on_ranks(size, run)) == {run(None)}
+
+
+@pytest.mark.clause("ARB-RANK-004", "ARB-RUN-005")
+@pytest.mark.parametrize("what", ["signal", "gradient"])
+def test_one_rank_can_stop_all(target: Target, what: str) -> None:
+    """Nothing changes anywhere, and each says why."""
+
+    def run(ranks: Ranks) -> str:
+        model = models.model_of(target)
+        join_ranks(model, ranks)
+        before = snapshot(model)
+        loss = loss_of(model, ranks.slice(batches(target, 0, 1)[0]), 96)
+        bad = ranks.rank == 1
+        backward(loss * float("inf") if bad and what == "gradient" else loss)
+        signal = loss.detach() * float("nan") if bad and what == "signal" else loss.detach()
+        report = model._ternary_update_memory(loss_signal=signal)
+        assert models.changed(before, snapshot(model)) == []
+        return str(report.skipped)
+
+    said = on_ranks(2, run)
+    assert all("is not finite" in sentence for sentence in said)
+    assert (what == "signal") == all("loss_signal" in sentence for sentence in said)
+
+
+@pytest.mark.clause("ARB-RANK-002", "ARB-LIN-006")
+def test_what_ranks_cannot_do_is_refused(target: Target) -> None:
+    model = models.model_of(target, experts=2)
+    with pytest.raises(ValueError, match="a model with experts cannot be trained on several ranks"):
+        join_ranks(model, Ranks(0, 2))
+    with pytest.raises(ValueError, match="a batch of 5 cannot be cut into 2 equal parts"):
+        Ranks(0, 2).slice(torch.zeros(5))
+    calls = [(torch.zeros(32_768, 1), torch.zeros(32_768, dtype=torch.int8))] * 2
+    with pytest.raises(ValueError, match="at most 131071 tokens, got 131072 on all ranks"):
+        quantise_on_ranks(lambda dy, e_x, first: (e_x, e_x), calls, Ranks(1, 2))
+
+
+def report_of(target: Target, folder: Path, processes: int, *flags: str) -> dict[str, Any]:
+    """A run of pretrain.py under torchrun, or alone."""
+    report = folder / f"{processes}.json"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    where = ["--backend", target.backend.name, "--device", "cpu", "--no-save", "--report", str(report)]
+    shape = "--d-model 16 --heads 2 --layers 1 --batch 4 --ctx 8 --threads 1 --steps 8 --eval-batches 1"
+    script = [str(FOLDER / "pretrain.py"), *shape.split(), *where, "--accum-threshold", "2", *flags]
+    done = command(*(torchrun if processes > 1 else []), *script)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
+
+
+@pytest.mark.clause("ARB-RANK-001", "ARB-RANK-003", "ARB-TRAIN-002")
+@pytest.mark.parametrize("flags", [(), ("--accumulate", "exact", "--accum", "2")], ids=["", "exact"])
+def test_torchrun(target: Target, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """gloo, on 2 and 4 processes: the state hash of one."""
+    if target.backend.name != "torch" or target.device != "cpu" or not (FOLDER / "pretrain.py").is_file():
+        pytest.skip("processes of gloo are started once, for the torch backend on the CPU")
+    alone = report_of(target, tmp_path, 1, *flags)
+    for processes in (2,) if flags else (2, 4):
+        together = report_of(target, tmp_path, processes, *flags)
+        assert together["digest"] == alone["digest"]
+        assert together["valid"] == alone["valid"]
+        # the mean over all ranks, summed in another order
+        assert together["losses"] == pytest.approx(alone["losses"], rel=1e-6)
+
+
+@pytest.mark.clause("ARB-RANK-001")
+def test_a_batch_that_cannot_be_cut_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
+    loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
+    task, options = pytest.importorskip("training.tasks.task"), pytest.importorskip("training.options")
+    asked = options.Options(d_model=16, heads=2, layers=1, batch=3, ctx=8, backend="torch", runs=tmp_path)
+    with pytest.raises(ValueError, match="--batch 3 is no multiple of the 2 ranks"):
+        loop.train(asked, task.TextTask.of(asked), Ranks(0, 2))
+    assert not list(tmp_path.iterdir())

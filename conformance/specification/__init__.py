@@ -1,0 +1,1 @@
+"""Tests that specification, reference, oracle and tables are one thing. Imports every room."""

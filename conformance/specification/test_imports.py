@@ -1,0 +1,222 @@
+"""Imports point one way, and every file is one module.
+
+`reference`, `kernels` and the oracle are independent readings of the specification: what one took from
+another would be no comparison. The rule is read off the syntax trees of all files, so an import inside a
+function counts too.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import arbitor
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = ("reference", "kernels", "arbitor", "conformance", "training", "oracle")
+SHIPPED = ("reference", "kernels", "conformance")  # imported as parts of arbitor
+MAY: dict[str, set[str]] = {
+    "reference": set(),
+    "kernels": set(),
+    "oracle": set(),
+    "arbitor": {"kernels"},
+    "training": {"arbitor", "kernels"},
+    "conformance": {"reference", "kernels", "arbitor", "oracle"},
+    "conformance test": {"reference", "kernels", "arbitor", "oracle", "training", "conformance"},
+}
+# what these may import beside the standard library; the others may import anything
+PACKAGES: dict[str, set[str]] = {"reference": {"numpy"}, "oracle": set()}
+DYNAMIC = ("import_module", "importorskip")
+# file: packages that it may import on top
+EXCEPTIONS = {"training/smoke.py": {"conformance"}}
+
+
+def owner(path: Path) -> str:
+    """The package whose rule holds for a file, by its place below the root."""
+    top = path.parts[0]
+    if path.parts[:2] == ("conformance", "oracle"):
+        return "oracle"
+    if top == "conformance" and path.name.startswith(("test_", "conftest")):
+        return "conformance test"
+    return top
+
+
+def package_of(module: str) -> str:
+    """The package of ours that a module name belongs to, or its top level."""
+    parts = module.split(".")
+    if parts[0] == "arbitor" and len(parts) > 1 and parts[1] in SHIPPED:
+        return "oracle" if parts[1:3] == ["conformance", "oracle"] else parts[1]
+    return parts[0]
+
+
+def imported(path: Path, text: str) -> Iterator[tuple[int, str]]:
+    """Line and full name of every module that a file imports; relative ones from its place."""
+    here = (("arbitor",) if path.parts[0] in SHIPPED else ()) + path.with_suffix("").parts
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*here[: len(here) - node.level]] if node.level else []
+            base += node.module.split(".") if node.module else []
+            for alias in node.names:  # `from arbitor import kernels` imports kernels
+                yield node.lineno, ".".join([*base, alias.name])
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in DYNAMIC:
+            yield from ((node.lineno, str(arg.value)) for arg in node.args if isinstance(arg, ast.Constant))
+
+
+def violations(path: Path, text: str) -> list[str]:
+    """What a file imports and may not."""
+    mine = owner(path)
+    allowed = MAY[mine] | {mine.split()[0]} | EXCEPTIONS.get(path.as_posix(), set())
+    found = []
+    for line, module in imported(path, text):
+        package = package_of(module)
+        top = module.split(".")[0]
+        packages = PACKAGES.get(mine, {top}) | sys.stdlib_module_names
+        if top in SHIPPED:
+            found.append(f"{path}:{line}: {module} under a second name, expected arbitor.{module}")
+        elif package not in allowed if package in OURS else top not in packages:
+            found.append(f"{path}:{line}: {mine} imports {module}")
+    return found
+
+
+def files() -> list[Path]:
+    return sorted(
+        path.relative_to(ROOT)
+        for top in ("reference", "kernels", "arbitor", "conformance", "training")
+        for path in (ROOT / top).rglob("*.py")
+    )
+
+
+def test_imports_point_one_way() -> None:
+    found = files()
+    owners = {owner(path) for path in found if "training" not in path.parts}
+    if (ROOT / "arbitor").is_dir():  # a checkout
+        assert owners == set(MAY) - {"training"}
+    assert [
+        line for path in found for line in violations(path, (ROOT / path).read_text(encoding="utf-8"))
+    ] == []
+
+
+def test_every_exception_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    exceptions = [path for path in map(Path, EXCEPTIONS) if (ROOT / path).exists()]
+    monkeypatch.setattr(sys.modules[__name__], "EXCEPTIONS", {})
+    assert all(violations(path, (ROOT / path).read_text(encoding="utf-8")) for path in exceptions)
+
+
+PLANTED = [
+    ("reference/packing/pack.py", "import torch"),
+    ("reference/packing/pack.py", "from arbitor.kernels import operations"),
+    ("reference/packing/pack.py", "from arbitor import kernels"),
+    ("reference/packing/pack.py", "from ..kernels.operations import RULES"),
+    ("reference/packing/pack.py", "def f():\n    import safetensors"),
+    ("kernels/checks.py", "from arbitor.reference.limits import POISONED"),
+    ("kernels/eager/packing/pack.py", "from ...state import check_state"),
+    ("kernels/eager/packing/pack.py", "from ...reference import pack"),
+    ("kernels/eager/packing/pack.py", "import arbitor.state"),
+    ("kernels/registry.py", "import kernels.checks"),
+    ("arbitor/main.py", "from arbitor.reference import pack"),
+    ("arbitor/main.py", "import arbitor.conformance.judge.target"),
+    ("arbitor/main.py", "from . import conformance"),
+    ("arbitor/main.py", "if TYPE_CHECKING:\n    from training.options import Options"),
+    ("training/loop.py", "from arbitor.reference import pack"),
+    ("training/loop.py", "from reference import pack"),
+    ("conformance/judge/target.py", "from training.loop import train"),
+    ("conformance/judge/target.py", "import importlib\nimportlib.import_module('training.loop')"),
+    ("conformance/operations/packing/test_pack.py", "from conformance.target import Target"),
+    ("conformance/oracle/packing.py", "import numpy"),
+    ("conformance/oracle/packing.py", "from arbitor.reference.limits import POISONED"),
+    ("conformance/oracle/packing.py", "from ..strategies import example"),
+]
+HARMLESS = [
+    ("reference/packing/pack.py", "import numpy as np\nimport operator\nfrom .limits import wide"),
+    (
+        "kernels/eager/packing/pack.py",
+        "import torch\nfrom ..operations import RULES\nfrom arbitor.kernels import registry",
+    ),
+    ("arbitor/main.py", "from arbitor.kernels import registry\nfrom .state import check_state\nimport torch"),
+    ("training/loop.py", "from arbitor.main import ARBModel\nfrom .corpus import Corpus\nimport rich"),
+    (
+        "conformance/operations/packing/test_pack.py",
+        "from training.loop import train\nfrom arbitor.conformance.judge.target import Target",
+    ),
+    ("conformance/oracle/packing.py", "import math\nfrom .checks import check"),
+]
+
+
+@pytest.mark.parametrize(("path", "text"), PLANTED)
+def test_the_check_finds_what_is_planted(path: str, text: str) -> None:
+    assert len(violations(Path(path), text)) == 1
+
+
+@pytest.mark.parametrize(("path", "text"), HARMLESS)
+def test_the_check_lets_the_rest_pass(path: str, text: str) -> None:
+    assert violations(Path(path), text) == []
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Modules that a new interpreter has loaded after that."""
+    root = str(Path(arbitor.__file__).resolve().parents[1])
+    code = f"import sys; sys.path.insert(0, {root!r}); {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_arbitor_is_light() -> None:
+    assert not {"torch", "numpy", "rich", "safetensors"} & loaded_after("import arbitor")
+
+
+def test_the_reference_needs_no_torch() -> None:
+    loaded = loaded_after("import arbitor.reference")
+    assert "numpy" in loaded
+    assert not {"torch", "arbitor.kernels"} & loaded
+
+
+def test_the_oracle_needs_only_python() -> None:
+    """It is in a package of its own: what is beside it is not loaded."""
+    loaded = loaded_after("import arbitor.conformance.oracle")
+    assert not {"torch", "numpy", "arbitor.kernels", "arbitor.reference"} & loaded
+
+
+ALL = """
+import importlib, json, sys
+from pathlib import Path
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+names = {}
+for name, module in list(sys.modules.items()):
+    if name.split(".")[0] in ("arbitor", "kernels", "reference", "conformance", "training"):
+        for place in [getattr(module, "__file__", None)]:
+            names.setdefault(str(Path(place).resolve()) if place else name, []).append(name)
+print(json.dumps(names))
+"""
+
+
+def test_no_file_is_two_modules() -> None:
+    """After everything that is no test has been imported, each file has one name."""
+    skipped = ("test_", "conftest", "__main__")
+    names = [
+        ".".join(
+            (("arbitor",) if path.parts[0] in SHIPPED else ()) + path.with_suffix("").parts
+        ).removesuffix(".__init__")
+        for path in files()
+        if not path.name.startswith(skipped) and (ROOT / "arbitor").is_dir()
+    ]
+    names = names or ["arbitor.kernels.registry", "arbitor.reference", "arbitor.conformance.judge.target"]
+    done = subprocess.run(
+        [sys.executable, "-c", ALL, json.dumps(names)],
+        cwd=ROOT if (ROOT / "arbitor").is_dir() else None,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    assert {place: modules for place, modules in found.items() if len(modules) > 1} == {}
+    assert len(found) >= len(names)

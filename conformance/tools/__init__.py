@@ -1,0 +1,1 @@
+"""Tests of the commands and of what plugs in. Imports judge, draw, operations and runtime."""

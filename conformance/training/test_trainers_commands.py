@@ -1,0 +1,129 @@
+"""The trainers' command lines: both ways to call them, and what is refused, with nothing written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from arbitor.checkpoint import load_checkpoint
+from arbitor.conformance.training.trainers import DATA, FOLDER, Runs, command, finetunes, module_of, trainers
+
+pytest.importorskip("training.entry", reason="the trainers do not ship")
+
+
+BAD = {
+    "no such file": ("--text-data no_such_file", "no_such_file"),
+    "too little text": ("--ctx 5000", "at least 5001"),
+    **{
+        f"{flag} 0": (f"--{flag} 0", f"--{flag} must be at least 1")
+        for flag in ("batch", "ctx", "steps", "accum")
+    },
+    "heads": ("--heads 3", "d_model must be a multiple"),
+    "window 0": ("--window 0", "window must be at least 1"),
+    "gain -1": ("--gain -1", "--gain must be in 0..256, got -1"),
+    "gain nan": ("--gain nan", "--gain must be in 0..256, got nan"),
+    "threshold 0": ("--accum-threshold 0", "--accum-threshold must be in 1..127"),
+    "threshold 128": ("--e-accum-threshold 128", "--e-accum-threshold must be in 1..127"),
+    "seed": ("--seed -1", "--seed must be in"),
+    "backend": ("--backend trition", "unknown backend 'trition'"),
+    "a stranger's": ("--backend no_such_package.x", "no module named 'no_such_package'"),
+    "device": ("--device abacus", "abacus"),
+    "threads": ("--threads 0", "positive"),
+    "iterations 0": ("--max-moe-iters 0", "--max-moe-iters must be at least 1"),
+    "rule": ("--vote-rule nearest", "invalid choice: 'nearest'"),
+    "control": ("--control frozen --baseline ste", "exclude each other"),
+    "lr": ("--baseline ste --lr -1", "learning rate"),
+    "name": ("--run a/b", "run name 'a/b'"),
+    "resume nothing": ("--resume", "checkpoint.safetensors"),
+    "resume unsaved": ("--resume --no-save", "--resume"),
+    "resume preserved": ("--resume --preserve-state", "KV state is in no checkpoint"),
+    "flag": ("--learning-rate 1", "unrecognized arguments"),
+    "word": ("--steps many", "invalid int value: 'many'"),
+}
+
+
+OF_TEXTS = {"no such file", "too little text", "ctx 0", "resume preserved"}
+OF_AUDIO = {
+    "no such sound": ("--audio-data no_such_file", "no_such_file"),
+    "too little sound": ("--ctx 3000", "training and 48000 for validation"),
+    "frames 0": ("--ctx 0", "--ctx must be at least 1"),
+    "frame 0": ("--frame 0", "--frame must be at least 1"),
+    "text for sound": ("--text-data a.txt", "unrecognized arguments: --text-data a.txt"),
+    "sound that goes on": ("--preserve-state", "unrecognized arguments: --preserve-state"),
+}
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    """Every trainer with every case that is one for it."""
+    for name in trainers():
+        left_out = (OF_TEXTS if name in DATA else set()) | ({"lr"} if finetunes(name) else set())
+        yield from ((name, case) for case in BAD if case not in left_out)
+        if Path(name).stem == "audio":
+            yield from ((name, case) for case in OF_AUDIO)
+
+
+@pytest.mark.parametrize(("trainer", "case"), [*cases()])
+def test_bad_input(
+    runs: Runs, trainer: str, case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit status 2, one sentence after the usage if that is shown, no traceback, and nothing written."""
+    flags, message = (BAD | OF_AUDIO)[case]
+    assert runs(trainer, *flags.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert "error: " in lines[-1]
+    assert message in lines[-1]
+    assert "Traceback" not in err
+    assert len(lines) == 1 or lines[0].startswith("usage: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
+@pytest.mark.parametrize("trainer", trainers())
+def test_nothing_to_draw(runs: Runs, trainer: str) -> None:
+    """A run that logs no loss ends well all the same, with its checkpoint and without a picture."""
+    assert runs(trainer, "--log-interval", "0", "--eval-interval", "0") == 0
+    written = {path.name for path in runs.path(trainer, ".").iterdir()}
+    assert written - {"samples.png"} == {"config.json", "checkpoint.safetensors"}
+
+
+def assert_run(runs: Runs, trainer: str, status: int, shown: str) -> None:
+    """The table at the end has the loss, and the whole hash; speed says what it counts."""
+    assert status == 0, shown
+    counted = {"audio": "codes", "vision": "images", "diffusion": "images"}
+    assert f" {counted.get(Path(trainer).stem, 'bytes')}/s" in shown
+    assert re.search(r"validation\W+\d+\.\d{4} (nats|squared error) a", shown)
+    digest = load_checkpoint(runs.path(trainer, "checkpoint.safetensors")).digest
+    assert digest in re.sub(r"[^0-9a-z]", "", shown.split("state sha256")[1])
+
+
+@pytest.mark.parametrize("trainer", trainers())
+def test_called_as_a_file(runs: Runs, trainer: str) -> None:
+    done = command(str(FOLDER / trainer), *runs.flags(trainer))
+    assert_run(runs, trainer, done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("trainer", trainers())
+def test_called_as_a_module(runs: Runs, trainer: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In this process but for two: an interpreter takes seconds to start."""
+    if trainer in ("pretrain.py", "finetuning/text.py"):
+        done = command("-m", module_of(trainer), *runs.flags(trainer))
+        assert_run(runs, trainer, done.returncode, done.stderr)
+    else:
+        assert_run(runs, trainer, runs.as_module(trainer), capsys.readouterr().err)
+
+
+@pytest.mark.clause("ARB-RUN-009", "ARB-RUN-010")
+def test_the_door_to_the_runtime() -> None:
+    """Importable from the checkout's root, under the one name, and the very functions of arbitor."""
+    code = (
+        "from training.ternary_runtime import configure_ternary_training, reset_runtime_state\n"
+        "import arbitor.runtime as runtime\n"
+        "assert configure_ternary_training is runtime.configure_ternary_training\n"
+        "assert reset_runtime_state is runtime.reset_runtime_state\n"
+    )
+    done = command("-c", code)
+    assert done.returncode == 0, done.stderr

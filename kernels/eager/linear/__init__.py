@@ -1,0 +1,1 @@
+"""Section 5: the three products of a ternary linear layer. Imports packing, quantise."""

@@ -1,0 +1,16 @@
+"""The whole update of a linear layer: weight gradient, then votes, firing and exponents (ARB-UPD-002)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..linear.weight_gradient import weight_gradient
+from .ternary_update import ternary_update
+
+
+def linear_update(q_g: torch.Tensor, q_x: torch.Tensor, *state_and_how: Any) -> torch.Tensor:
+    """q_g int8 [T, O], q_x int8 [T, I], then the arguments of `ternary_update` after its gradient -> counts
+    int64 [5]."""
+    return ternary_update(weight_gradient(q_g, q_x), *state_and_how)

@@ -1,0 +1,1 @@
+"""What strangers plug in: files, programs, entry points, their capabilities. Imports kernels/*.py only."""

@@ -1,0 +1,285 @@
+"""A backend that is a program in any language: started, asked line by line, and started again if it is lost.
+
+A program that dies, hangs or writes what is no answer costs the call in which it did so: that raises
+ProgramFailed with the end of its stderr, and the next call starts it anew.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import os
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+import numpy as np
+
+from ..operations import OPERATIONS, Operation
+from . import capabilities, protocol
+from .answers import WrongAnswer
+
+PREFIX = "cmd:"
+TIMEOUT_VARIABLE = "ARB_PROGRAM_TIMEOUT"
+TIMEOUT = 60.0  # seconds for one answer
+GRACE = 2.0  # seconds for a program to end after its stdin has
+LONGEST = 1 << 30  # bytes of one answer
+TAIL = 400  # characters of stderr that a message repeats
+
+
+class ProgramFailed(RuntimeError):
+    """The program died, hung or wrote something that is no answer; the message has the end of its stderr."""
+
+
+def timeout() -> float:
+    """Seconds that a program has for one answer; raises ValueError for a setting that is none."""
+    text = os.environ.get(TIMEOUT_VARIABLE) or str(TIMEOUT)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{TIMEOUT_VARIABLE} is {text!r}, expected seconds above 0")
+    return seconds
+
+
+def words_of(command: str) -> list[str]:
+    """The words of a command line, the first an absolute path; raises ValueError with what is wrong."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"{command!r} is no command line: {error}") from None
+    if not words:
+        raise ValueError("no program is named, expected cmd:PROGRAM")
+    name = words[0]
+    if "/" not in name:
+        found = shutil.which(name)
+        if found is None:
+            raise ValueError(f"no program {name!r} on the PATH (one in this folder is ./{name})")
+        return [found, *words[1:]]
+    path = Path(name)
+    if not path.exists():
+        raise ValueError(f"no such file: {name}")
+    if not path.is_file():
+        raise ValueError(f"{name} is no file")
+    if not os.access(path, os.X_OK):
+        raise ValueError(f"{name} is not executable (chmod +x {name})")
+    return [str(path.absolute()), *words[1:]]
+
+
+class Program:
+    """One running program at a time; `ask` starts it where there is none."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self.folder = Path.cwd()  # a test may be elsewhere when it is started again
+        self.hello: dict[str, Any] = {}
+        self.starts = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
+        self._rest = b""
+        self._number = 0
+        atexit.register(self.close)
+
+    def ask(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The program's answer to one request; raises ProgramFailed, and then there is no program."""
+        if self._process is None:
+            self.start()
+        return self._ask(fields)
+
+    def start(self) -> None:
+        """Start it and say hello; raises ProgramFailed."""
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the program
+        try:
+            self._process = subprocess.Popen(
+                self.words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                cwd=self.folder,
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            hint = "; a script begins with #!" if error.errno == errno.ENOEXEC else ""
+            raise ProgramFailed(f"it cannot be started: {error.strerror}{hint}") from None
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            os.set_blocking(pipe.fileno(), False)
+        self.starts += 1
+        self._rest, self._number = b"", 0
+        self.hello = self._ask({"hello": {"protocol": protocol.VERSION}})
+        if self.hello.get("protocol") != protocol.VERSION:
+            self.stop()
+            raise ProgramFailed(
+                f"its hello has protocol {self.hello.get('protocol')!r}, expected {protocol.VERSION}"
+            )
+
+    def close(self) -> None:
+        """Let it end by itself, as what checks for leaks wants to; end it if it does not."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=GRACE)
+        self.stop()
+
+    def stop(self) -> None:
+        """End it, and all that it started, now."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, self._stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _ask(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        number, self._number = self._number, self._number + 1
+        what = fields.get("operation", "its hello")
+        try:
+            line = self._exchange(protocol.request_line({"id": number, **fields}))
+            return protocol.answer_of(line, number)
+        except (WrongAnswer, _Lost) as error:
+            tail = self._tail()
+            self.stop()
+            raise ProgramFailed(f"in {what} it {error}{tail}") from None
+        except BaseException:  # interrupted: the answer still to come would be taken for the next one
+            self.stop()
+            raise
+
+    def _exchange(self, request: bytes) -> bytes:
+        """Write one line and read one, whichever of the two the program takes its time for."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        seconds = timeout()
+        limit = time.monotonic() + seconds
+        unsent, found = memoryview(request), self._rest
+        if found:
+            raise _Lost(f"wrote {found[: protocol.SHOWN]!r} before it was asked")
+        pieces: list[bytes] = []
+        size = 0
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+            while not pieces or b"\n" not in pieces[-1]:
+                ready = selector.select(max(0.0, limit - time.monotonic()))
+                if time.monotonic() >= limit:  # also of one that writes on and on
+                    raise _Lost(f"gave no answer within {seconds:g} s ({TIMEOUT_VARIABLE} sets the limit)")
+                for key, _ in ready:
+                    if key.fileobj is process.stdin:
+                        unsent = unsent[self._write(process.stdin, unsent) :]
+                        if not unsent:
+                            selector.unregister(process.stdin)
+                        continue
+                    piece = os.read(process.stdout.fileno(), 1 << 20)
+                    if not piece:
+                        raise _Lost(self._end(process, b"".join(pieces)))
+                    pieces.append(piece)
+                    size += len(piece)
+                if size > LONGEST:
+                    raise _Lost(f"wrote {size} bytes without an end of line")
+        line, _, self._rest = b"".join(pieces).partition(b"\n")
+        if unsent:
+            raise _Lost(f"answered {line[: protocol.SHOWN]!r} before it had read the request")
+        return line
+
+    @staticmethod
+    def _write(pipe: IO[bytes], data: memoryview) -> int:
+        try:
+            return os.write(pipe.fileno(), data[: 1 << 16])
+        except BrokenPipeError:
+            return len(data)  # it has ended, or closed its stdin; reading says which
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes], written: bytes) -> str:
+        try:
+            status = process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return "closed its stdout"
+        cause = f"ended with status {status}" if status >= 0 else f"died of {_signal(-status)}"
+        return cause + (f" after {written[: protocol.SHOWN]!r} without an end of line" if written else "")
+
+    def _tail(self) -> str:
+        if self._stderr is None:
+            return ""
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - TAIL))
+        text = self._stderr.read().decode("utf-8", "backslashreplace").strip()
+        return f"; its stderr ends: {text}" if text else "; its stderr is empty"
+
+
+class _Lost(Exception):
+    """Why a program has to be started again, after "it"."""
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def module_of(name: str) -> ModuleType:
+    """The program of `cmd:COMMAND LINE` as a module that works on NumPy arrays.
+
+    Raises ValueError for a command that cannot be one, and ProgramFailed if it does not say hello.
+    """
+    program = Program(words_of(name.removeprefix(PREFIX)))
+    program.start()
+    module = ModuleType(name, doc=f"The program {name}")
+    functions = {operation.name: _function(program, operation) for operation in OPERATIONS.values()}
+    vars(module).update({"ARRAYS": "numpy", "PROGRAM": program, **functions})
+    vars(module)["configuration"] = lambda operation, way: _function(program, OPERATIONS[operation], way)
+    if "capabilities" not in program.hello:
+        return module
+    declared = capabilities.parse(program.hello["capabilities"], f"capabilities of {name}")
+    ways = {
+        operation: {way: _function(program, OPERATIONS[operation], way) for way in names}
+        for operation, names in (declared.configurations or {}).items()
+    }
+    vars(module).update(CAPABILITIES=program.hello["capabilities"], configurations=lambda device: ways)
+    return module
+
+
+def _function(program: Program, operation: Operation, configuration: str = "") -> Callable[..., Any]:
+    """One operation of the program, on NumPy arrays; nothing is written in place before all was checked."""
+
+    def call(*arguments: Any) -> Any:
+        values = dict(zip(operation.arguments, arguments, strict=True))
+        sent = {n: protocol.encode(v) if isinstance(v, np.ndarray) else v for n, v in values.items()}
+        request = {"operation": operation.name, "arguments": sent}
+        answer = program.ask(request | ({"configuration": configuration} if configuration else {}))
+        if "error" in answer:
+            protocol.raise_refusal(answer["error"])
+        expected = [*operation.results, *(array for array in operation.arrays if array.in_place)]
+        names = [array.name for array in expected]
+        results = answer.get("results")
+        if not isinstance(results, dict) or sorted(results) != sorted(names):
+            got = ", ".join(results) if isinstance(results, dict) else repr(results)
+            raise WrongAnswer(f"{operation.name}: results are {got}, expected {', '.join(names)}")
+        extents = protocol.extents_of(operation, values)
+        arrays = {a.name: protocol.decode(operation, a, results[a.name], extents) for a in expected}
+        for array in operation.arrays:
+            if array.in_place:
+                values[array.name][...] = arrays[array.name]
+        found = tuple(arrays[array.name] for array in operation.results)
+        return found if len(found) > 1 else found[0]
+
+    call.__name__ = operation.name
+    call.__doc__ = f"`{operation.name}` by the program."
+    return call

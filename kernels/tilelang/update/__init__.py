@@ -1,0 +1,1 @@
+"""Section 6: votes, fires and scale votes. Imports packing, random_bits, quantise, linear."""

@@ -1,0 +1,25 @@
+"""dx = dy W on quantised gradients and packed trits (ARB-LIN-002)."""
+
+from __future__ import annotations
+
+import torch
+
+from ..launch import require_device
+from .gemm import gemm
+from .scaled_weight import scaled_weight
+
+
+def input_gradient(
+    q_d: torch.Tensor,
+    e_d: torch.Tensor,
+    codes: torch.Tensor,
+    e: torch.Tensor,
+    e_base: int,
+    e_span: int,
+    group_size: int,
+    in_features: int,
+) -> torch.Tensor:
+    """q_d int8 [T, O], e_d int8 [T], codes uint8 [O, ceil(I/4)], e int8 [O, G] -> dx float32 [T, I]."""
+    require_device("input_gradient", q_d)
+    weight = scaled_weight(codes, e, e_base, group_size, in_features, transposed=True)
+    return gemm(q_d, weight, e_d, e_base)

@@ -1,0 +1,94 @@
+"""The rules of section 6 as pure functions of int64 arrays: what a group votes, and what the votes do.
+
+Nothing here draws random bits: r16 is an argument, so that the worked example of the specification, or any
+other, can be put in by hand. Each function returns new arrays and leaves its arguments alone. Shapes: [O, I]
+for what belongs to a weight, [O, G] for what belongs to a group, G = ceil(I / group_size).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from ..limits import T_ACCUM_MAX, Ints, Mask
+from ..quantise.exponents import bit_length
+
+VoteRule = Callable[[Ints, Ints, int, int, int], Ints]
+
+
+class Fired(NamedTuple):
+    """Trits and their accumulators after the votes, and which of them fired; all [O, I]."""
+
+    trits: Ints
+    t_accum: Ints
+    fires: Mask
+
+
+class Moved(NamedTuple):
+    """Exponents and their accumulators after the scale votes; both [O, G]."""
+
+    e: Ints
+    e_accum: Ints
+
+
+def group_sums(a: Ints, group_size: int) -> Ints:
+    """Sums over the groups of each row: [O, I] -> [O, G]."""
+    sums: Ints = np.add.reduceat(a, np.arange(0, a.shape[1], group_size), axis=1)
+    return sums
+
+
+def spread(a: Ints, group_size: int, columns: int) -> Ints:
+    """What belongs to a group, for each of its elements: [O, G] -> [O, I]."""
+    return np.repeat(a, group_size, axis=1)[:, :columns]
+
+
+def clamp(a: Ints, limit: int) -> Ints:
+    """min(max(a, -limit), limit)."""
+    return np.minimum(np.maximum(a, -limit), limit)
+
+
+def scaled_votes(gradient: Ints, r16: Ints, group_size: int, gain: int, vote_max: int) -> Ints:
+    """ARB-VOTE-001 and ARB-VOTE-003: votes [O, I] in proportion to |G| over its group's mean, up to x2."""
+    size = np.abs(gradient)
+    total = group_sums(size, group_size)
+    count = group_sums(np.ones_like(size), group_size)
+    v = spread(bit_length(total // count), group_size, gradient.shape[1])
+    k = (size * gain + (r16 << v)) >> (16 + v)
+    votes: Ints = -np.sign(gradient) * np.minimum(k, vote_max)
+    return votes
+
+
+def sign_votes(gradient: Ints, r16: Ints, group_size: int, gain: int, vote_max: int) -> Ints:
+    """ARB-VOTE-002: votes [O, I] of one, against the gradient; the other arguments play no part."""
+    return -np.sign(gradient)
+
+
+UPDATE_RULES: Final[Mapping[str, VoteRule]] = {"scaled": scaled_votes, "sign": sign_votes}
+
+
+def accumulate_and_fire(trits: Ints, t_accum: Ints, votes: Ints, accum_threshold: int) -> Fired:
+    """ARB-FIRE-001..003."""
+    a = clamp(t_accum + votes, T_ACCUM_MAX)
+    fires = np.abs(a) >= accum_threshold
+    return Fired(
+        trits=np.where(fires, clamp(trits + np.sign(a), 1), trits),
+        t_accum=np.where(fires, 0, a),
+        fires=fires,
+    )
+
+
+def scale_votes(gradient: Ints, trits: Ints, r16: Ints, group_size: int, scale_gain: int) -> Ints:
+    """ARB-SCALE-001: votes [O, G] from the trits before the update and r16 [O, G]."""
+    h = -group_sums(gradient * trits, group_size)
+    total = group_sums(np.abs(gradient), group_size)
+    return np.where(np.abs(h) * scale_gain > r16 * total, np.sign(h), 0)
+
+
+def move_exponents(
+    e: Ints, e_accum: Ints, votes: Ints, e_base: int, e_span: int, threshold: int, limit: int
+) -> Moved:
+    """ARB-SCALE-002, with the clamp at `limit`: 127 for e_accum, 32767 for corr_accum (ARB-EMB-004)."""
+    a = clamp(e_accum + votes, limit)
+    fires = np.abs(a) >= threshold
+    stepped = np.minimum(np.maximum(e + np.sign(a), e_base), e_base + e_span)
+    return Moved(e=np.where(fires, stepped, e), e_accum=np.where(fires, 0, a))

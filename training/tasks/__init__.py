@@ -1,0 +1,1 @@
+"""What models are trained on: data, batches and losses. Imports arbitor and training/options.py."""
