@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
-from .interrupts import LINE, STATUS, imports_left_at_once
+from .judge.interrupts import LINE, STATUS, imports_left_at_once
 from .judge.mutants.catalogue import GENERAL, SETS
 
 
@@ -73,6 +73,10 @@ def _run(own: list[str], passed_on: list[str]) -> int:
         how = (options.minutes, options.only, options.seed, options.capabilities)
         return fuzz(options.backend, options.device, *how)
     if options.command == "report":
+        if options.action == "summary":
+            from .judge.report.brief import write_summary
+
+            return write_summary(options.file, options.out)
         from .judge.report.check import check as check_report
 
         return check_report(options.file)
@@ -198,10 +202,15 @@ def _seconds(text: str) -> float:
 
 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    report = commands.add_parser("report", help="whether a report of verify is whole (docs/reports.md)")
+    report = commands.add_parser(
+        "report", help="is a report of verify whole; a short record of one (docs/reports.md)"
+    )
     actions = report.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="reject one that is truncated, edited, reordered or empty")
     check.add_argument("file", type=Path, metavar="FILE", help="a report, FILE.json")
+    summary = actions.add_parser("summary", help="all of one but its tests, which are counted by file")
+    summary.add_argument("file", type=Path, metavar="FILE", help="a whole report, FILE.json")
+    summary.add_argument("--out", type=Path, metavar="FILE", required=True, help="where to write it, as JSON")
 
 
 def _add_vectors(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

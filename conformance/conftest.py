@@ -19,10 +19,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
+from arbitor.conformance.draw.extents import draw_around_tiles
 from arbitor.conformance.judge import declared, isolation, waiving
 from arbitor.conformance.judge.artifacts import Artifacts
 from arbitor.conformance.judge.identity import Identity
 from arbitor.conformance.judge.target import Target, target_of
+from arbitor.conformance.operations import common
 from arbitor.conformance.operations.common import BEYOND_OPERATIONS, Total
 from arbitor.conformance.training.trainers import Runs, threads_kept
 from arbitor.judge.asked import NotUsable, asked_for
@@ -127,13 +129,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", "default")
     if not config.getoption("--machine-code"):
         interpret(name, device)
-    identity = Identity()
+    identity = Identity(common)
     try:
         declared.skip_undeclared(asked_for(name, device, config.getoption("--capabilities")))
     except NotUsable as error:
         raise pytest.UsageError(f"--backend {name}: {error}") from None
     config.stash[TARGET] = target_of(name, device)
-    declared.draw_around_tiles(config.stash[TARGET])
+    draw_around_tiles(config.stash[TARGET])
     identity.take(config.stash[TARGET])
     config.pluginmanager.register(identity)
     config.pluginmanager.register(Artifacts())

@@ -35,7 +35,7 @@ if [ -z "${ARBITOR_VENV:-}" ]; then
   if [ "$(cat .venv/arbitor-stamp 2>/dev/null)" != "$stamp" ]; then
     echo "arbitor: installing into .venv (a few minutes the first time)" >&2
     if [ "$(uname -s)" = Linux ]; then install_torch; fi
-    python -m pip install -q -c constraints.txt -e '.[test,lint,triton,tilelang]' || die "pip install failed; see above"
+    python -m pip install -q -c constraints.txt -e '.[test,lint,docs,triton,tilelang]' || die "pip install failed; see above"
     echo "$stamp" >.venv/arbitor-stamp
   fi
 fi

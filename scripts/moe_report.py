@@ -1,9 +1,9 @@
 """What experts did: a table and a picture from the JSON of a sweep with and without them.
 
-    python scripts/moe_report.py docs/results/cpu_moe.json --title "Experts, tiny Shakespeare"
+    python scripts/moe_report.py docs/results/records/cpu_moe.json --title "Experts, tiny Shakespeare"
 
-writes cpu_moe.md and cpu_moe.png beside it (sweep_page.py): validation, passes a token, and each expert's
-share of its block's choices, all from the last validation.
+writes docs/results/cpu_moe.md and .png (sweep_page.py): validation, passes a token, and each expert's share
+of its block's choices, all from the last validation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ import matplotlib.pyplot as plt
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from scripts.sweep_page import all_runs, arguments_of, made_by, result_of, unit_of, write_page  # noqa: E402
+from scripts.sweep_page import (  # noqa: E402
+    all_runs,
+    arguments_of,
+    made_by,
+    result_of,
+    save_picture,
+    unit_of,
+    write_page,
+)
 
 # Okabe and Ito's colours: of runs, and of experts
 COLOURS = ("#555555", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
@@ -49,11 +57,14 @@ def table(result: dict[str, Any], title: str, name: str) -> list[str]:
     rows = result["rows"]
     plain = next(iter(rows.values()))["flags"]
     lines = [f"# {title}", "", f"![validation, and shares of experts]({name}.png)", ""]
-    lines += [made_by(result)]
-    lines += [f"Then `python scripts/moe_report.py docs/results/{name}.json --title ...`."]
-    lines += ["", all_runs(result, plain)]
-    lines += ["and the flags of the row. Shares are of a block's choices on the validation part, at the end;"]
-    lines += ["evenness is their entropy beside that of equal shares, of the block where it is lowest.", ""]
+    page = f"python scripts/moe_report.py docs/results/records/{name}.json --title ..."
+    lines += [f"{made_by(result)} Then `{page}`.", ""]
+    lines += [
+        f"{all_runs(result, plain)} and the flags of the row. Shares are of a block's choices on the "
+        "validation part, at the end; evenness is their entropy beside that of equal shares, of the block "
+        "where it is lowest.",
+        "",
+    ]
     lines += [
         "| run | validation | passes a token, by block | shares of experts, by block | evenness | flags |"
     ]
@@ -69,7 +80,7 @@ def table(result: dict[str, Any], title: str, name: str) -> list[str]:
     return [*lines, "", *(told or ["No expert takes nine tokens of ten, and none is idle, in any block."])]
 
 
-def picture(rows: Rows, unit: str, title: str, path: Path) -> None:
+def picture(rows: Rows, unit: str, title: str, sweep: Path) -> None:
     """Left: validation against steps. Right: shares, a bar a block of a run, passes a token beside it."""
     used = [
         (run, block, use) for run, row in rows.items() for block, use in enumerate(row.get("experts", []))
@@ -97,7 +108,7 @@ def picture(rows: Rows, unit: str, title: str, path: Path) -> None:
     for axes in (curves, bars):
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontweight="bold")
-    figure.savefig(path, dpi=110)
+    save_picture(sweep, figure, dpi=110)
 
 
 def main() -> int:
@@ -107,7 +118,7 @@ def main() -> int:
     result = result_of(sweep)
     result["rows"] = {name: row for name, row in result["rows"].items() if "valid" in row}
     write_page(sweep, table(result, title, sweep.stem))
-    picture(result["rows"], unit_of(result["rows"]), title, sweep.with_suffix(".png"))
+    picture(result["rows"], unit_of(result["rows"]), title, sweep)
     return 0
 
 

@@ -1,9 +1,9 @@
 """What the thresholds do to a run: a table and a picture from the JSON of a sweep that logged every step.
 
-    python scripts/stability_report.py docs/results/cpu_stability.json --title "Thresholds, tiny Shakespeare"
+    python scripts/stability_report.py docs/results/records/cpu_stability.json --title "Thresholds"
 
-writes cpu_stability.md and cpu_stability.png beside it (sweep_page.py). A spike is what `training/spikes.py`
-says it is.
+writes docs/results/cpu_stability.md and .png (sweep_page.py). A spike is what `training/spikes.py` says it
+is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from arbitor.components import UpdateRule  # noqa: E402  (the root must be on the path first)
-from scripts.sweep_page import all_runs, arguments_of, made_by, result_of, unit_of, write_page  # noqa: E402
+from scripts.sweep_page import (  # noqa: E402
+    all_runs,
+    arguments_of,
+    made_by,
+    result_of,
+    save_picture,
+    unit_of,
+    write_page,
+)
 from training.spikes import WINDOW, warmup_of  # noqa: E402
 
 DEFAULT = UpdateRule().accum_threshold
@@ -107,20 +115,20 @@ def heading(result: dict[str, Any], title: str, name: str) -> list[str]:
     first = next(iter(result["rows"].values()))["flags"]
     flags = first[: first.index("--vote-rule")]
     warmup = warmup_of(int(flags[flags.index("--steps") + 1]))
+    page = f"python scripts/stability_report.py docs/results/records/{name}.json --title ..."
     return [
         f"# {title}",
         "",
         f"![loss curves, spikes and validation by threshold]({name}.png)",
         "",
-        made_by(result),
-        f"Then `python scripts/stability_report.py docs/results/{name}.json --title ...`.",
+        f"{made_by(result)} Then `{page}`.",
         "",
-        all_runs(result, flags),
-        "and `--vote-rule RULE --accum-threshold N --e-accum-threshold N --seed S`.",
+        f"{all_runs(result, flags)} and "
+        "`--vote-rule RULE --accum-threshold N --e-accum-threshold N --seed S`.",
         "",
-        "A **spike** is how far the loss of a step stands above the lowest running median before it",
-        f"(of {WINDOW} steps), after {warmup} steps of warm-up; `training/spikes.py` says why. A loss that",
-        "is not finite is the worst. The float twin sees the same batches: what it shows, batches do alone.",
+        "A **spike** is how far the loss of a step stands above the lowest running median before it (of "
+        f"{WINDOW} steps), after {warmup} steps of warm-up; `training/spikes.py` says why. A loss that is "
+        "not finite is the worst. The float twin sees the same batches: what it shows, batches do alone.",
         "",
     ]
 
@@ -150,7 +158,7 @@ def middle_and_top(runs: list[Run]) -> list[tuple[float, float]]:
     return found
 
 
-def picture(groups: Groups, unit: str, title: str, path: Path) -> None:
+def picture(groups: Groups, unit: str, title: str, sweep: Path) -> None:
     """A row a rule: curves, spikes, validation."""
     rules = list(dict.fromkeys(rule for rule, _ in groups if rule))
     figure, panels = plt.subplots(
@@ -186,7 +194,7 @@ def picture(groups: Groups, unit: str, title: str, path: Path) -> None:
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
         axes.set_axisbelow(True)
     figure.suptitle(title, fontsize=13, fontweight="bold")
-    figure.savefig(path, dpi=110)
+    save_picture(sweep, figure, dpi=110)
 
 
 def by_threshold(axes: Any, values: dict[int, list[float]]) -> None:
@@ -215,7 +223,7 @@ def main() -> int:
     result = result_of(sweep)
     groups = groups_of([run_of(row) for row in result["rows"].values()])
     write_page(sweep, [*heading(result, title, sweep.stem), *table(groups)])
-    picture(groups, unit_of(result["rows"]), title, sweep.with_suffix(".png"))
+    picture(groups, unit_of(result["rows"]), title, sweep)
     return 0
 
 

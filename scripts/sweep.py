@@ -1,11 +1,11 @@
 """Run a plan of training runs, several at a time, and gather their ends into one JSON file.
 
-    python scripts/sweep.py docs/results/gpu_learning.plan.json --jobs 6 --out docs/results/gpu_learning.json
+    python scripts/sweep.py docs/results/records/audio.plan.json --out docs/results/records/audio.json
 
 A plan is {"common": [flags], "runs": {name: [flags]}}, and "trainer": the name of one in training/, pretrain
 if it is not said. A run that is already in the output is not run again,
 so an interrupted sweep goes on where it was; the output holds the command, the versions and the commit beside
-the numbers.
+the numbers, and is a line a run.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from arbitor.checkpoint import write_whole  # noqa: E402  (the root must be on the path first)
+from arbitor.judge.records import laid_out  # noqa: E402
 from arbitor.provenance import machine, source  # noqa: E402
 from training.run_folder import read_metrics  # noqa: E402
 from training.spikes import largest_spike, thinned  # noqa: E402
@@ -124,7 +125,7 @@ def main() -> int:
             if row is None:
                 continue
             result["rows"][jobs[job]] = row
-            write_whole(arguments.out, json.dumps(result, indent=1).encode() + b"\n")
+            write_whole(arguments.out, laid_out(result).encode())
             print(f"{jobs[job]:40s} {row.get('valid', row.get('failed'))} {row['seconds']} s", flush=True)
     return int(any("failed" in row for row in result["rows"].values()))
 

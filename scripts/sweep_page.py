@@ -1,17 +1,24 @@
 """What the pages that are made from sweeps share: how the numbers came to be, and the words of a reader.
 
-A page is FILE.md beside FILE.json. What it has from the line "## What it says" on was written by a reader and
-is kept when the page is made again.
+A page is FILE.md beside FILE.json; a record in a folder `records` has its page and picture in the folder
+above. What a page has from the line "## What it says" on was written by a reader and is kept when it is made
+again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
+from arbitor.bench.picture import png_of
+
 WORDS = "## What it says"
+WIDTH = 100  # of a line of prose
+ONCE = re.compile(r"docs/results/(?=[\w.]+\.json)")  # where plans and records were before they had a folder
 
 
 def arguments_of(description: str) -> argparse.ArgumentParser:
@@ -34,10 +41,11 @@ def unit_of(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def made_by(result: dict[str, Any]) -> str:
-    """A sentence with the command, the commit, the versions and the device."""
+    """A sentence with the command, its paths those of today, the commit, the versions and the device."""
     made = result["environment"]
+    command = ONCE.sub("docs/results/records/", made["command"])
     versions = f"Python {made['python']}, torch {made['torch']}, {made['device']}"
-    return f"Made by: `{made['command']}`; commit {made['commit']}; {versions}."
+    return f"Made by: `{command}`; commit {made['commit']}; {versions}."
 
 
 def all_runs(result: dict[str, Any], flags: list[str]) -> str:
@@ -45,9 +53,31 @@ def all_runs(result: dict[str, Any], flags: list[str]) -> str:
     return f"All runs: `python -m training.{result.get('trainer', 'pretrain')} {' '.join(flags)}`,"
 
 
+def shown_at(sweep: Path, suffix: str) -> Path:
+    """Where the page (.md) or the picture (.png) of a record is."""
+    folder = sweep.parent.parent if sweep.parent.name == "records" else sweep.parent
+    return folder / f"{sweep.stem}{suffix}"
+
+
+def folded(line: str) -> list[str]:
+    """A paragraph or an item as lines of WIDTH at most; tables, headings and pictures stay as they are."""
+    if len(line) <= WIDTH or line.startswith(("|", "#", "![")):
+        return [line]
+    inside = "  " if line.startswith("- ") else ""
+    return textwrap.wrap(
+        line, WIDTH, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def write_page(sweep: Path, lines: list[str]) -> None:
-    """Write the page of a sweep, with the reader's words of the old one at its end."""
-    page = sweep.with_suffix(".md")
+    """Write the page of a sweep, with the reader's words of the old one at its end; a line is a paragraph."""
+    page = shown_at(sweep, ".md")
     old = page.read_text(encoding="utf-8") if page.exists() else ""
     words = "\n" + old[old.index(WORDS) :] if WORDS in old else ""
-    page.write_text("\n".join([*lines, ""]) + words, encoding="utf-8")
+    prose = [short for line in lines for short in folded(line)]
+    page.write_text("\n".join([*prose, ""]) + words, encoding="utf-8")
+
+
+def save_picture(sweep: Path, figure: Any, dpi: int) -> None:
+    """Write the picture of a sweep."""
+    shown_at(sweep, ".png").write_bytes(png_of(figure, dpi))

@@ -1,8 +1,8 @@
 """A table and a picture from the JSON of a sweep.
 
-    python scripts/sweep_report.py docs/results/cpu_learning.json --title "tiny Shakespeare, d 128"
+    python scripts/sweep_report.py docs/results/records/cpu_learning.json --title "tiny Shakespeare, d 128"
 
-writes cpu_learning.md and cpu_learning.png beside it (sweep_page.py): validation curves, best first.
+writes docs/results/cpu_learning.md and .png (sweep_page.py): validation curves, best first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ import matplotlib.pyplot as plt
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from scripts.sweep_page import all_runs, arguments_of, made_by, result_of, unit_of, write_page  # noqa: E402
+from scripts.sweep_page import (  # noqa: E402
+    all_runs,
+    arguments_of,
+    made_by,
+    result_of,
+    save_picture,
+    unit_of,
+    write_page,
+)
 
 # Okabe and Ito's colours by kind of run
 KINDS = {
@@ -37,9 +45,9 @@ def kind_of(name: str) -> str:
     return next(kind for kind in KINDS if kind in name)
 
 
-def table(result: dict[str, Any], rows: dict[str, dict[str, Any]], title: str) -> list[str]:
+def table(result: dict[str, Any], rows: dict[str, dict[str, Any]], title: str, name: str) -> list[str]:
     """Markdown, best validation first, with the flags that made each row."""
-    lines = [f"# {title}", "", made_by(result)]
+    lines = [f"# {title}", "", f"![validation curves]({name}.png)", "", made_by(result)]
     columns = zip(*(row["flags"] for row in rows.values()), strict=False)
     shared = [flags[0] for flags in itertools.takewhile(lambda flags: len(set(flags)) == 1, columns)]
     if shared and shared[-1].startswith("--"):
@@ -60,7 +68,7 @@ def table(result: dict[str, Any], rows: dict[str, dict[str, Any]], title: str) -
     return lines
 
 
-def picture(rows: dict[str, dict[str, Any]], title: str, path: Path, unigram: float | None) -> None:
+def picture(rows: dict[str, dict[str, Any]], title: str, sweep: Path, unigram: float | None) -> None:
     """Validation against steps; one colour a kind, its best run bold."""
     figure, axes = plt.subplots(figsize=(8, 4.8))
     best: dict[str, str] = {}
@@ -87,7 +95,7 @@ def picture(rows: dict[str, dict[str, Any]], title: str, path: Path, unigram: fl
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.legend(frameon=False, fontsize=9)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    save_picture(sweep, figure, dpi=120)
 
 
 def main() -> int:
@@ -98,8 +106,8 @@ def main() -> int:
     sweep, title = arguments.sweep, arguments.title
     result = result_of(sweep)
     rows = {name: row for name, row in result["rows"].items() if "valid" in row}
-    write_page(sweep, table(result, rows, title))
-    picture(rows, title, sweep.with_suffix(".png"), arguments.unigram)
+    write_page(sweep, table(result, rows, title, sweep.stem))
+    picture(rows, title, sweep, arguments.unigram)
     return 0
 
 

@@ -22,6 +22,7 @@ else
   summary+=("$(printf '%-12s        not run: this is no checkout that git can read' hooks)")
 fi
 lane types scripts/types.sh
+NO_MKDOCS_2_WARNING=1 lane docs mkdocs build --strict
 lane compileall python -W error -m compileall -q -f training arbitor kernels reference conformance scripts
 # what stands around the kernels is judged once, on torch; tox runs the whole suite on each
 lane reference python -m pytest conformance --backend reference --kernels -n 2 "$@"

@@ -7,7 +7,6 @@ time. Results go to a JSON file with what they were made with, and to a picture.
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import sys
@@ -27,9 +26,11 @@ from arbitor.kernels import registry
 
 from ..checkpoint import write_whole
 from ..judge.asked import NotUsable, asked_for
+from ..judge.records import laid_out
 from ..provenance import machine, source
 from ..refusal import refuse
 from .cases import Call, Case, cases
+from .picture import draw
 
 FLUSH_BYTES = 256 << 20  # several times any L2 cache
 console = Console()
@@ -177,30 +178,6 @@ def show(rows: Sequence[Row]) -> None:
         console.print(table)
 
 
-def picture(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Bars: how many times faster than each opponent."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    bars = [(f"{row.case}\n{row.way} / {name}", ratio) for row in rows for name, ratio in row.versus.items()]
-    figure, axes = plt.subplots(figsize=(9, 0.6 + 0.42 * len(bars)))
-    places = range(len(bars))
-    colours = ["#0072B2" if "triton" in label else "#D55E00" for label, _ in bars]
-    axes.barh(places, [ratio for _, ratio in bars], color=colours)
-    axes.set_yticks(places, [label for label, _ in bars], fontsize=6)
-    axes.set_ylim(len(bars) - 0.5, -0.5)  # the first on top
-    axes.axvline(1, color="#555555", linewidth=1)
-    for place, (_, ratio) in zip(places, bars, strict=True):
-        axes.text(ratio, place, f" {ratio:.2f}", va="center", fontsize=7)
-    axes.set(title=title, xlabel="times faster than the opponent")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
 def bench(backends: Sequence[str], device: str, size: str, rounds: int, only: str, out: Path) -> int:
     """Run the cases whose name contains `only`; gives 1 if a backend was not exact, 2 with one sentence if
     one cannot be used or declares gaps.
@@ -223,11 +200,11 @@ def bench(backends: Sequence[str], device: str, size: str, rounds: int, only: st
         if only in case.name:
             rows += run_case(case, backends, rounds, device)
             record = {"environment": environment(device), "rounds": rounds, "rows": [asdict(r) for r in rows]}
-            write_whole(out, (json.dumps(record, indent=1) + "\n").encode())
+            write_whole(out, laid_out(record).encode())
     if not rows:
         console.print(f"no case of size {size} has {only!r} in its name")
         return 2
     show(rows)
-    picture(rows, out.with_suffix(".png"), f"{environment(device)['device']}, {size} cases")
+    draw(record, out.with_suffix(".png"))
     console.print(f"written: {out}, {out.with_suffix('.png')}")
     return int(any(row.exact is False for row in rows))

@@ -22,9 +22,9 @@ from typing import Any
 
 from arbitor.kernels.registry import Backend
 
-from ..interrupts import STATUS
 from ..refusal import lacking, refuse
 from .asked import NotUsable, asked_for
+from .interrupts import STATUS
 from .suite import find_suite
 
 CASE_TIMEOUT = 300.0  # seconds of one test

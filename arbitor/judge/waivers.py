@@ -1,7 +1,8 @@
 """Waivers: failures that are known, each with a reason, a link and a day on which it ends (docs/reports.md).
 
-A waiver names one test by its id and one device. It is stale, and fails the run, once it has expired, once
-its test passes, and if there is no such test.
+A waiver names one test by its id and one device. The folders before the file's name do not count: a test that
+moves to another room of the suite, or an installed suite, has the same waivers. A waiver is stale, and fails
+the run, once it has expired, once its test passes, and if there is no such test.
 """
 
 from __future__ import annotations
@@ -29,12 +30,23 @@ class Waiver:
     link: str
     expires: date
 
+    @property
+    def key(self) -> str:
+        """What tells the test apart from all others."""
+        return without_folders(self.test)
+
     def expired(self) -> bool:
         """Whether its last day, in UTC, is over."""
         return self.expires < datetime.now(UTC).date()
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.link}), until {self.expires}"
+
+
+def without_folders(test: str) -> str:
+    """`test_pack.py::test_agrees` of `conformance/operations/packing/test_pack.py::test_agrees`."""
+    file, colons, name = test.partition("::")
+    return file.rpartition("/")[2] + colons + name
 
 
 def load(path: Path) -> list[Waiver]:
@@ -52,11 +64,11 @@ def load(path: Path) -> list[Waiver]:
     for number, table in enumerate(tables, start=1):
         try:
             waiver = _waiver(table)
-            if (waiver.test, waiver.device) in found:
+            if (waiver.key, waiver.device) in found:
                 raise ValueError(f"{waiver.test} on {waiver.device} is waived twice")
         except ValueError as error:
             raise ValueError(f"{path}: waiver {number}: {error}") from None
-        found[waiver.test, waiver.device] = waiver
+        found[waiver.key, waiver.device] = waiver
     return list(found.values())
 
 
@@ -79,32 +91,33 @@ def _waiver(table: Mapping[str, Any]) -> Waiver:
 
 
 def states(
-    waivers: Collection[Waiver], device: str, verdicts: Mapping[str, str], known: Collection[str], root: Path
+    waivers: Collection[Waiver], device: str, verdicts: Mapping[str, str], known: Collection[str], suite: Path
 ) -> list[dict[str, str]]:
     """What became of the waivers that concern a run, as its record has them.
 
-    `verdicts` are those of the tests that were selected, `known` all tests that were collected, by their ids,
-    which begin with a file below `root`.
+    `verdicts` are those of the tests that were selected, `known` all tests that were collected, by their ids;
+    `suite` is the folder of all test files.
     One for another device concerns it as little as one whose test was left out or did not run, unless it has
     expired; one whose file was not collected may be of another part of the suite.
     """
+    verdicts = {without_folders(test): verdict for test, verdict in verdicts.items()}
+    known = {without_folders(test) for test in known} | set(verdicts)
     files = {test.partition("::")[0] for test in known}
     found = []
     for waiver in waivers:
         if waiver.device == device:
-            there = waiver.test in known or waiver.test in verdicts
-            state = _state(waiver, verdicts) if there else _absent(waiver, files, root)
+            state = _state(waiver, verdicts) if waiver.key in known else _absent(waiver, files, suite)
             if state is not None:
                 found.append(asdict(waiver) | {"expires": waiver.expires.isoformat(), "state": state})
     return found
 
 
-def _absent(waiver: Waiver, files: Collection[str], root: Path) -> str | None:
-    file = waiver.test.partition("::")[0]
-    return UNKNOWN if file in files or not (root / file).exists() else None
+def _absent(waiver: Waiver, files: Collection[str], suite: Path) -> str | None:
+    file = waiver.key.partition("::")[0]
+    return UNKNOWN if file in files or file not in {path.name for path in suite.rglob("*.py")} else None
 
 
 def _state(waiver: Waiver, verdicts: Mapping[str, str]) -> str | None:
     if waiver.expired():
         return EXPIRED
-    return {"waived": USED, "passed": PASSES}.get(verdicts.get(waiver.test, ""))
+    return {"waived": USED, "passed": PASSES}.get(verdicts.get(waiver.key, ""))

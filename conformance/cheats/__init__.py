@@ -1,4 +1,6 @@
-"""A zoo of dishonest backends: each cheats in one way, and says itself what has to stop it (docs/cheats.md).
+"""A zoo of dishonest backends, as strangers would write them. Imports kernels, judge and oracle.
+
+Each cheats in one way, and says itself what has to stop it (docs/cheats.md):
 
     arbitor verify --backend arbitor.conformance.cheats.zeros
 

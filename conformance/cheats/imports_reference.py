@@ -15,6 +15,6 @@ CHEAT = {
 
 
 ARRAYS = "numpy"
-MODULES = {name: importlib.import_module(f"arbitor.reference.{name}") for name in OPERATIONS}
+PLACES = {name: f"arbitor.reference.{operation.family}.{name}" for name, operation in OPERATIONS.items()}
 
-globals().update({name: getattr(module, name) for name, module in MODULES.items()})
+globals().update({name: getattr(importlib.import_module(place), name) for name, place in PLACES.items()})

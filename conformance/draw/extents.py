@@ -7,23 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any
 
+from arbitor.conformance.judge.target import Target
+
 Choose = Callable[[Sequence[Any]], Any]
 
 EXTENTS = (*range(1, 10), 15, 16, 17, 31, 32, 33, 63, 64, 65)
 BUDGET = 20_000  # products of one operation
 TILE_BUDGET = 200_000  # where extents around a declared tile are drawn
 
-_declared: dict[str, Mapping[str, int]] = {}
+_declared: dict[str, Mapping[str, int]] = {}  # extents by their letters, by operation
 
 
-def declare_tiles(tiles: Mapping[str, Mapping[str, int]]) -> None:
-    """From now on `arguments_of` draws shapes around these tiles too (kernels/plugins/capabilities.py).
+def draw_around_tiles(target: Target) -> None:
+    """From now on `arguments_of` draws shapes around the tiles that the backend declares too.
 
-    Extents by their letters, by operation. Empty where lists of Python integers judge, which would take
-    minutes.
+    Not where lists of Python integers judge, which would take minutes.
     """
+    capabilities = target.backend.capabilities
+    lists = target.judge.arrays == "lists"
     _declared.clear()
-    _declared.update(tiles)
+    _declared.update({} if capabilities is None or lists else capabilities.tiles)
 
 
 def tiles_of(operation: str) -> Mapping[str, int]:

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from arbitor.conformance.draw.extents import declare_tiles
-from arbitor.conformance.judge.target import Target
 from arbitor.kernels.registry import Backend
 
 
@@ -29,13 +27,6 @@ def skip_undeclared(backend: Backend) -> None:
     """
     for operation in backend.gaps:
         setattr(backend, operation, _skipping(str(backend.lacks(operation))))
-
-
-def draw_around_tiles(target: Target) -> None:
-    """Make drawn shapes lie around the tiles that the backend declares; not where lists of integers judge."""
-    capabilities = target.backend.capabilities
-    lists = target.judge.arrays == "lists"
-    declare_tiles({} if capabilities is None or lists else capabilities.tiles)
 
 
 def _skipping(reason: str) -> Callable[..., Any]:

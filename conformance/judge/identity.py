@@ -26,12 +26,11 @@ from _pytest import python, runner
 from arbitor.conformance.judge import arena, compare, declared, guard, target
 from arbitor.conformance.judge.guard import JUDGES, fence_judges, modules_of, watch
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations import common
 from arbitor.kernels import checks, registry
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.plugins import adapters, answers
 
-OURS = (compare, target, arena, guard, common, declared, registry, adapters, answers, checks)
+OURS = (compare, target, arena, guard, declared, registry, adapters, answers, checks)
 TENSOR = (
     "__eq__ __ne__ all any clone contiguous copy_ cpu detach eq equal item ne nonzero numpy reshape to "
     "tolist untyped_storage view"
@@ -58,13 +57,13 @@ _is, _all = is_, all
 class Snapshot:
     """What there was when it was taken, by owner and name."""
 
-    def __init__(self) -> None:
+    def __init__(self, others: Iterable[ModuleType] = ()) -> None:
         self.names: list[tuple[Any, str, str]] = []  # owner, what it is called, name
         self.objects: list[object] = []
         self.looks: list[Callable[[], tuple[object, ...]]] = []  # what is there now, some names at a time
         self.functions: list[FunctionType] = []
         self.codes: list[CodeType] = []
-        for owner, where, names in _watched():
+        for owner, where, names in _watched(others):
             self.add(owner, where, names)
 
     def add(self, owner: Any, where: str, names: Iterable[str]) -> None:
@@ -114,11 +113,11 @@ def _same(now: Sequence[object], before: Sequence[object]) -> bool:
     return len(now) == len(before) and _all(map(_is, now, before))
 
 
-def _watched() -> Iterator[tuple[Any, str, list[str]]]:
+def _watched(others: Iterable[ModuleType]) -> Iterator[tuple[Any, str, list[str]]]:
     """Owners, what they are called, and names of everything that is watched, but for the target."""
     for owner, where, names in NAMES:
         yield owner, where, names.split()
-    for module in (*OURS, *chain.from_iterable(map(modules_of, JUDGES))):
+    for module in (*OURS, *others, *chain.from_iterable(map(modules_of, JUDGES))):
         kinds = FunctionType | BuiltinFunctionType | type | ModuleType
         yield module, module.__name__, [n for n, value in vars(module).items() if isinstance(value, kinds)]
         for name, value in list(vars(module).items()):
@@ -130,9 +129,10 @@ def _watched() -> Iterator[tuple[Any, str, list[str]]]:
 class Identity:
     """A pytest plugin: fences the judges, takes the snapshot, fails the test after which it is not true."""
 
-    def __init__(self) -> None:
+    def __init__(self, *others: ModuleType) -> None:
+        """`others` are modules of the suite that are watched besides."""
         fence_judges()
-        self.snapshot = Snapshot()
+        self.snapshot = Snapshot(others)
 
     def take(self, tested: Target) -> None:
         """Watch the target too: its judge, and the operations of both.

@@ -14,7 +14,7 @@ import pytest
 from arbitor.conformance.judge.target import CaseLost
 from arbitor.judge.report.collected import collected_of
 from arbitor.judge.report.sums import CRASHED, WAIVED
-from arbitor.judge.waivers import Waiver, load
+from arbitor.judge.waivers import Waiver, load, without_folders
 
 
 def register(config: pytest.Config) -> None:
@@ -28,7 +28,7 @@ def register(config: pytest.Config) -> None:
     if collected is not None:
         collected.waivers = waivers
     device = config.getoption("--device")
-    config.pluginmanager.register(Marks({w.test: w for w in waivers if w.device == device}))
+    config.pluginmanager.register(Marks({w.key: w for w in waivers if w.device == device}))
 
 
 class Marks:
@@ -53,7 +53,7 @@ class Marks:
 
     def waive(self, report: pytest.TestReport) -> None:
         """A failure with a waiver does not count: to pytest it was expected."""
-        waiver = self.waivers.get(report.nodeid)
+        waiver = self.waivers.get(without_folders(report.nodeid))
         if waiver is not None and report.failed and not waiver.expired():
             report.outcome = "skipped"
             report.wasxfail = f"waived: {waiver}"

@@ -1,5 +1,6 @@
-"""Whole training steps as plain data, done on the backend under test and, by other code, on its judge's side:
-after each step all state is the same, bit for bit.
+"""Whole training steps as data, done on the backend under test and its judge's side. Imports judge and draw.
+
+After each step all state is the same, bit for bit; the judge's side is other code.
 
     world.py    a small model, and what the library does with it in a step
     twin.py     the same steps on a model of its own, without the library's update and checkpoints

@@ -9,9 +9,9 @@ from arbitor.checkpoint import state_hash
 from arbitor.conformance.judge.cases import FailedSteps, carry
 from arbitor.conformance.judge.compare import difference
 from arbitor.conformance.judge.target import CaseLost, Target
+from arbitor.conformance.machine.models import rivals
 from arbitor.conformance.machine.twin import Twin
 from arbitor.conformance.machine.world import Configuration, Done, Step, World, captures_left
-from arbitor.conformance.runtime.models import rivals
 from arbitor.update import ternary_modules
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from arbitor.conformance.meta.planted import planted
+from arbitor.conformance.tools.commands import located
+from arbitor.conformance.tools.planted import planted
 from arbitor.judge.suite import find_suite
 from arbitor.kernels.registry import ENVIRONMENT_VARIABLE, why_not
 
@@ -22,7 +23,7 @@ def suite(folder: Path, *words: str, **environment: str) -> subprocess.Completed
     checkout = find_suite().parent
     settings = checkout / "pyproject.toml"
     layout = ["-c", str(settings if settings.is_file() else os.devnull), "--import-mode=importlib"]
-    test = f"{find_suite() / 'test_gradient_capture.py'}::{TEST}"
+    test = located(f"test_gradient_capture.py::{TEST}")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *layout, *words, test]
     kept = {name: value for name, value in os.environ.items() if name not in UNSET}
     return subprocess.run(
@@ -74,6 +75,6 @@ def test_a_warning_of_a_strangers_code_is_shown_and_no_failure(tmp_path: Path) -
     """NumPy warns of casts whose results are right; ours have to be free of them."""
     warns = "warnings.warn('odd', RuntimeWarning)"
     warning = f"import warnings\ndef pack(trits):\n    {warns}\n    return eager.pack(trits)\n"
-    done = suite(tmp_path, "--backend", planted(tmp_path, warning), str(find_suite() / "test_pack.py"))
+    done = suite(tmp_path, "--backend", planted(tmp_path, warning), located("test_pack.py"))
     assert done.returncode == 0, done.stdout
     assert "RuntimeWarning: odd" in done.stdout

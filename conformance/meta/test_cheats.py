@@ -20,6 +20,7 @@ import torch
 from arbitor.conformance import cheats
 from arbitor.conformance.judge.target import REFERENCE, target_of
 from arbitor.conformance.tools.apart import Seen, run
+from arbitor.conformance.tools.commands import located
 from arbitor.judge.suite import find_suite
 
 PACKAGE = cheats.__name__
@@ -66,7 +67,7 @@ def suite(backend: str, *parts: str, device: str = "cpu", workers: int = 0) -> l
         "--device",
         device,
     ]
-    return [*layout, *options, "--backend", backend, *(str(find_suite() / part) for part in parts)]
+    return [*layout, *options, "--backend", backend, *map(located, parts)]
 
 
 def listed(special: bool, gpu: bool = False) -> list[str]:

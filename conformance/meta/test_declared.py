@@ -17,6 +17,7 @@ import pytest
 from arbitor.conformance.judge.declared import why_all_is_needed
 from arbitor.conformance.judge.target import Target, judge_of
 from arbitor.conformance.operations.test_claims import claim_of, hidden_and_missing, sizes_around
+from arbitor.conformance.tools.commands import located
 from arbitor.judge.suite import find_suite, find_test
 from arbitor.kernels import eager
 from arbitor.kernels.operations import OPERATIONS
@@ -63,7 +64,7 @@ def suite(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_lies_fail_and_gaps_are_counted(tmp_path: Path) -> None:
     """Every kind of lie in one backend, with the sentence about it, and the right operations beside them."""
     (tmp_path / "lies.py").write_text(LIES.format(declared=DECLARED))
-    ended = suite(tmp_path, *map(str, map(find_test, ("claims", "unpack", "pack"))))
+    ended = suite(tmp_path, *map(located, ("test_claims.py", "test_unpack.py", "test_pack.py")))
     shown = " ".join(ended.stdout.split())
     assert ended.returncode == 1, ended.stderr
     for sentence in (
@@ -85,7 +86,7 @@ def test_a_file_in_the_place_of_the_declaration(tmp_path: Path) -> None:
     truth = DECLARED | {"operations": ["pack", "unpack", "weight_gradient"], "formats": ["codes"]}
     truth["configurations"] = {"weight_gradient": ["a", "hidden"]}
     (tmp_path / "truth.json").write_text(json.dumps(truth))
-    ended = suite(tmp_path, "--capabilities", "truth.json", str(find_suite() / "test_claims.py"))
+    ended = suite(tmp_path, "--capabilities", "truth.json", located("test_claims.py"))
     assert "1 failed" in ended.stdout
     assert "philox is declared as missing, but a call gives OSError" in " ".join(ended.stdout.split())
 
@@ -93,7 +94,7 @@ def test_a_file_in_the_place_of_the_declaration(tmp_path: Path) -> None:
 def test_the_whole_needs_every_operation(tmp_path: Path) -> None:
     """Models and trainers do not run on a part, and the report says how many are not."""
     (tmp_path / "lies.py").write_text(LIES.format(declared=DECLARED))
-    ended = suite(tmp_path, str(find_suite() / "test_loss_signal.py"))
+    ended = suite(tmp_path, located("test_loss_signal.py"))
     assert ended.returncode == 0
     assert (
         "not run: models, trainers and bench need every operation, and 14 are not declared: " in ended.stdout
@@ -171,7 +172,7 @@ CAPABILITIES = {"version": 1, "operations": ["ternary_update"], "formats": ["cod
 def test_a_gap_elsewhere_skips_no_test_of_what_is_declared(tmp_path: Path) -> None:
     """One operation is judged by all of its tests, though they draw random bits and unpack trits."""
     (tmp_path / "lies.py").write_text(ALONE)
-    ended = suite(tmp_path, str(find_suite() / "test_ternary_update.py"), "-k", "not agrees and not layouts")
+    ended = suite(tmp_path, located("test_ternary_update.py"), "-k", "not agrees and not layouts")
     assert ended.returncode == 0, ended.stdout
     assert "is not declared" not in ended.stdout
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from arbitor.conformance.judge.target import target_of
-from arbitor.conformance.meta.planted import planted
 from arbitor.conformance.operations.common import int8
 from arbitor.conformance.operations.device_refusals import refuses_on_device
+from arbitor.conformance.tools.planted import planted
 
 ILLEGAL = {"trits": int8([[0, 2]])}
 

@@ -21,7 +21,7 @@ from arbitor.conformance.judge import isolation
 from arbitor.conformance.judge.isolation import POISONED, STILLBORN, Starter, Worker, how_it_ended
 from arbitor.conformance.judge.target import CaseLost
 from arbitor.conformance.judge.waiving import Marks
-from arbitor.conformance.tools.commands import FEW
+from arbitor.conformance.tools.commands import FEW, located
 from arbitor.judge.blame import CLAUSES
 from arbitor.judge.report.check import verdict
 from arbitor.judge.report.collected import ARTIFACT, Collected
@@ -70,8 +70,9 @@ def by_test(record: dict[str, Any]) -> dict[str, Any]:
 
 def file_of(name: str) -> str:
     """The beginning of the ids of a file of the suite, which is the root of an installed one."""
-    checkout = (find_suite().parent / "pyproject.toml").is_file()
-    return f"conformance/{name}" if checkout else name
+    suite = find_suite()
+    root = suite.parent if (suite.parent / "pyproject.toml").is_file() else suite
+    return Path(located(name)).relative_to(root).as_posix()
 
 
 def test_everything_else_is_judged(tmp_path: Path) -> None:

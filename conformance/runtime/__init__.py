@@ -1,1 +1,1 @@
-"""Tests of modules, capture, update, model and checkpoints. Imports judge, machine and training."""
+"""Tests of modules, capture, update, model and checkpoints. Imports judge, machine, training and tools."""

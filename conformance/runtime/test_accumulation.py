@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import backward, hash_of
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import backward, hash_of
 from arbitor.conformance.training.trainers import Runs
 from arbitor.main import ARBModel
 from arbitor.update import ternary_modules

@@ -16,7 +16,7 @@ import torch
 from arbitor.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from arbitor.cli import main
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime.models import hash_of
+from arbitor.conformance.machine.models import hash_of
 from arbitor.conformance.tools.commands import refused
 from arbitor.conformance.training.trainers import SIZE, Runs, initial_checkpoint
 from arbitor.main import ARBConfig, ARBModel

@@ -17,8 +17,8 @@ from torch import nn
 
 from arbitor.checkpoint import load_checkpoint, save_checkpoint
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import backward, changed, hash_of, loss_of, snapshot
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import backward, changed, hash_of, loss_of, snapshot
 from arbitor.main import ARBModel
 from arbitor.update import ternary_modules
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from arbitor.components import TernaryModule
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import backward, changed, hash_of, loss_of, noise, snapshot
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import backward, changed, hash_of, loss_of, noise, snapshot
 from arbitor.update import ternary_modules, update_memory
 
 Calls = Callable[[TernaryModule, list[torch.Tensor]], list[torch.Tensor]]

@@ -11,8 +11,8 @@ import torch
 
 from arbitor.components import TernaryEmbeddingTable, TernaryLinear, initial_exponent
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import State, changed, snapshot
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import State, changed, snapshot
 from arbitor.update import ternary_modules
 
 Change = Callable[[torch.Tensor], torch.Tensor | None]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import backward, hash_of, loss_of
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import backward, hash_of, loss_of
 
 Signal = Callable[[torch.Tensor], Any]
 SIGNALS: dict[str, Signal] = {

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import QUICK, backward, hash_of
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import QUICK, backward, hash_of
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.modalities import NO_LABEL, ImageShape, label_tokens
 from arbitor.runtime import configure_ternary_training

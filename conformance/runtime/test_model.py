@@ -10,8 +10,8 @@ import torch
 
 from arbitor.attention import CausalAttention
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import backward, changed, hash_of, snapshot
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import backward, changed, hash_of, snapshot
 from arbitor.kernels.registry import why_not_auto
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.runtime import reset_runtime_state

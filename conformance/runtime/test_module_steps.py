@@ -13,8 +13,8 @@ import torch
 
 from arbitor.components import TernaryLinear, TernaryModule
 from arbitor.conformance.judge.target import REFERENCE, Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import backward, noise
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import backward, noise
 from arbitor.kernels.registry import Backend, select
 from arbitor.reference.limits import How
 from arbitor.reference.step import State, linear_step

@@ -9,8 +9,8 @@ import torch
 
 from arbitor.components import TernaryLinear, rms_norm
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import backward, hash_of
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import backward, hash_of
 from arbitor.main import ARBModel
 from arbitor.moe import ExpertUse, MixtureOfExperts, summary
 from arbitor.update import ternary_modules

@@ -10,8 +10,8 @@ from torch import nn
 
 from arbitor.components import rms_norm
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import backward, hash_of
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import backward, hash_of
 from arbitor.conformance.training.trainers import Runs
 from arbitor.main import ARBModel
 from arbitor.moe import MixtureOfExperts

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import backward, hash_of, snapshot
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import backward, hash_of, snapshot
 from arbitor.conformance.training.trainers import FOLDER, command
 from arbitor.main import ARBModel
 from arbitor.ranks import Ranks, carrying, quantise_on_ranks

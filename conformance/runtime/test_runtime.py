@@ -14,7 +14,7 @@ from torch import nn
 
 from arbitor.components import TernaryLinear
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
+from arbitor.conformance.machine import models
 from arbitor.kernels import registry
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import BackendUnavailable, choose, select, why_not

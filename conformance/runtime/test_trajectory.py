@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import rivals, trajectory
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import rivals, trajectory
 from arbitor.kernels.registry import select
 from arbitor.runtime import configure_ternary_training
 

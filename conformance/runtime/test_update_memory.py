@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import backward, changed, hash_of, loss_of, snapshot
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import backward, changed, hash_of, loss_of, snapshot
 from arbitor.update import UpdateReport, ternary_modules, update_memory
 
 

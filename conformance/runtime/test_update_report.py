@@ -9,8 +9,8 @@ import torch
 
 from arbitor.components import TernaryModule
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
-from arbitor.conformance.runtime.models import backward, changed, loss_of, noise, snapshot, trits_of
+from arbitor.conformance.machine import models
+from arbitor.conformance.machine.models import backward, changed, loss_of, noise, snapshot, trits_of
 from arbitor.runtime import configure_ternary_training
 from arbitor.update import ternary_modules, update_memory
 

@@ -1,1 +1,1 @@
-"""Tests that specification, reference, oracle and tables are one thing. Imports every room."""
+"""Tests that words, reference, oracle and tables agree. Imports judge, draw, operations and oracle."""

@@ -100,6 +100,12 @@ def test_what_is_done_to_every_operation_has_a_file(file: str) -> None:
     assert find_test(file.removeprefix("test_").removesuffix(".py")).is_file()
 
 
+def test_a_file_of_tests_is_known_by_its_name() -> None:
+    """--kernels, waivers and the list of clauses go by it, whatever room it is in."""
+    names = [path.name for path in SUITE.rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("backend", [*registry.BACKENDS, "arbitor.conformance.oracle"])
 def test_every_backend_has_every_operation(backend: str, operation: str) -> None:

@@ -7,20 +7,17 @@ function counts too.
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import arbitor
+from arbitor.conformance.specification.importing import ROOT, SHIPPED, files, imported
 
-ROOT = Path(__file__).resolve().parents[2]
 OURS = ("reference", "kernels", "arbitor", "conformance", "training", "oracle")
-SHIPPED = ("reference", "kernels", "conformance")  # imported as parts of arbitor
 MAY: dict[str, set[str]] = {
     "reference": set(),
     "kernels": set(),
@@ -32,7 +29,6 @@ MAY: dict[str, set[str]] = {
 }
 # what these may import beside the standard library; the others may import anything
 PACKAGES: dict[str, set[str]] = {"reference": {"numpy"}, "oracle": set()}
-DYNAMIC = ("import_module", "importorskip")
 # file: packages that it may import on top
 EXCEPTIONS = {"training/smoke.py": {"conformance"}}
 
@@ -55,21 +51,6 @@ def package_of(module: str) -> str:
     return parts[0]
 
 
-def imported(path: Path, text: str) -> Iterator[tuple[int, str]]:
-    """Line and full name of every module that a file imports; relative ones from its place."""
-    here = (("arbitor",) if path.parts[0] in SHIPPED else ()) + path.with_suffix("").parts
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = [*here[: len(here) - node.level]] if node.level else []
-            base += node.module.split(".") if node.module else []
-            for alias in node.names:  # `from arbitor import kernels` imports kernels
-                yield node.lineno, ".".join([*base, alias.name])
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in DYNAMIC:
-            yield from ((node.lineno, str(arg.value)) for arg in node.args if isinstance(arg, ast.Constant))
-
-
 def violations(path: Path, text: str) -> list[str]:
     """What a file imports and may not."""
     mine = owner(path)
@@ -84,14 +65,6 @@ def violations(path: Path, text: str) -> list[str]:
         elif package not in allowed if package in OURS else top not in packages:
             found.append(f"{path}:{line}: {mine} imports {module}")
     return found
-
-
-def files() -> list[Path]:
-    return sorted(
-        path.relative_to(ROOT)
-        for top in ("reference", "kernels", "arbitor", "conformance", "training")
-        for path in (ROOT / top).rglob("*.py")
-    )
 
 
 def test_imports_point_one_way() -> None:
@@ -114,11 +87,11 @@ PLANTED = [
     ("reference/packing/pack.py", "import torch"),
     ("reference/packing/pack.py", "from arbitor.kernels import operations"),
     ("reference/packing/pack.py", "from arbitor import kernels"),
-    ("reference/packing/pack.py", "from ..kernels.operations import RULES"),
+    ("reference/packing/pack.py", "from ...kernels.operations import RULES"),
     ("reference/packing/pack.py", "def f():\n    import safetensors"),
     ("kernels/checks.py", "from arbitor.reference.limits import POISONED"),
-    ("kernels/eager/packing/pack.py", "from ...state import check_state"),
-    ("kernels/eager/packing/pack.py", "from ...reference import pack"),
+    ("kernels/eager/packing/pack.py", "from ....state import check_state"),
+    ("kernels/eager/packing/pack.py", "from ....reference import pack"),
     ("kernels/eager/packing/pack.py", "import arbitor.state"),
     ("kernels/registry.py", "import kernels.checks"),
     ("arbitor/main.py", "from arbitor.reference import pack"),
@@ -135,10 +108,10 @@ PLANTED = [
     ("conformance/oracle/packing.py", "from ..strategies import example"),
 ]
 HARMLESS = [
-    ("reference/packing/pack.py", "import numpy as np\nimport operator\nfrom .limits import wide"),
+    ("reference/packing/pack.py", "import numpy as np\nimport operator\nfrom ..limits import wide"),
     (
         "kernels/eager/packing/pack.py",
-        "import torch\nfrom ..operations import RULES\nfrom arbitor.kernels import registry",
+        "import torch\nfrom ...operations import RULES\nfrom arbitor.kernels import registry",
     ),
     ("arbitor/main.py", "from arbitor.kernels import registry\nfrom .state import check_state\nimport torch"),
     ("training/loop.py", "from arbitor.main import ARBModel\nfrom .corpus import Corpus\nimport rich"),

@@ -1,1 +1,1 @@
-"""Tests of the commands and of what plugs in. Imports judge, draw, operations and runtime."""
+"""Tests of commands and plugins. Imports judge, draw, machine, operations and training."""

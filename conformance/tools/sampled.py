@@ -10,7 +10,7 @@ import torch
 from arbitor.checkpoint import save_checkpoint
 from arbitor.cli import main
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime.models import model_of
+from arbitor.conformance.machine.models import model_of
 from arbitor.main import ARBModel
 from arbitor.sample import BYTES
 

@@ -14,7 +14,7 @@ import torch
 from arbitor.checkpoint import load_checkpoint, save_checkpoint, state_hash
 from arbitor.cli import main
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime.models import bytes_of, loss_of, model_of, table, trits_of
+from arbitor.conformance.machine.models import bytes_of, loss_of, model_of, table, trits_of
 from arbitor.conformance.tools.commands import refused
 from arbitor.inspection.matrices import Ternary, ternary_matrices
 from arbitor.main import ARBModel

@@ -14,7 +14,7 @@ import torch
 
 from arbitor import sample as module
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime.models import hash_of
+from arbitor.conformance.machine.models import hash_of
 from arbitor.conformance.tools.sampled import greedy, model, run, saved
 from arbitor.sample import BYTES, Sampling, choose, decoded, generate
 

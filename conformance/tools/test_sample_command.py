@@ -16,7 +16,7 @@ from arbitor import sample as module
 from arbitor.checkpoint import load_checkpoint, save_checkpoint
 from arbitor.cli import main
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime.models import hash_of
+from arbitor.conformance.machine.models import hash_of
 from arbitor.conformance.tools.commands import refused
 from arbitor.conformance.tools.sampled import OPTIONS, greedy, model, run, saved
 from arbitor.conformance.training.trainers import FOLDER, Runs

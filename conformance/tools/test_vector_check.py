@@ -13,8 +13,8 @@ import torch
 
 from arbitor import reference
 from arbitor.cli import main
-from arbitor.conformance.meta.planted import planted
 from arbitor.conformance.tools.commands import refused
+from arbitor.conformance.tools.planted import planted
 from arbitor.judge import vector_check
 from arbitor.judge.vector_check import FAILED, PASSED, judge
 from arbitor.judge.vectors import default_folder, load

@@ -1,1 +1,1 @@
-"""Tests of the trainers, their data and loss bands. Imports judge, runtime, tools and the trainers."""
+"""Tests of the trainers, their data and loss bands. Imports judge, machine and the trainers."""

@@ -10,7 +10,7 @@ import torch
 
 from arbitor.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, state_hash
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime.models import backward, bytes_of, loss_of
+from arbitor.conformance.machine.models import backward, bytes_of, loss_of
 from arbitor.conformance.training.trainers import CHECKPOINT, Runs
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.runtime import configure_ternary_training

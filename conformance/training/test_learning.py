@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.runtime import models
+from arbitor.conformance.machine import models
 from arbitor.conformance.training.bands import RUNS, Verdict, judge, load_bands
 from arbitor.kernels.registry import why_not_auto
 from arbitor.update import ternary_modules

@@ -1,4 +1,4 @@
-"""The `torch` backend: the specification in plain torch integers, exact on CPU and on CUDA.
+"""The `torch` backend, plain torch integers, exact on CPU and on CUDA. Imports plugins and kernels/*.py.
 
 It is the backend that works everywhere and the second opinion for the kernels in Triton and TileLang; it is
 written to be right and reasonably fast, not to be fused. (The folder is not called `torch`, which would

@@ -1,5 +1,4 @@
-"""The `tilelang` backend: kernels in TileLang for CUDA (sm_90a) and, with tensors on the CPU, for its target
-"c".
+"""The `tilelang` backend, for CUDA (sm_90a) and target "c" on a CPU. Imports plugins and kernels/*.py.
 
 The numeric rules are written once as TIR expressions and shared by both targets. The CPU lane proves them,
 the indices and the launchers; what it can not prove is each CUDA schedule, which its file says.

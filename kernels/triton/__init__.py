@@ -1,5 +1,6 @@
-"""The `triton` backend: kernels in Triton, on CUDA devices of compute capability 9.0 and, with
-TRITON_INTERPRET=1, in Triton's interpreter on the CPU.
+"""The `triton` backend, for sm_90 and, interpreted, for the CPU. Imports plugins and kernels/*.py.
+
+With TRITON_INTERPRET=1 Triton's interpreter runs the kernels on the CPU.
 
 (The folder is called as the package that it uses: inside it `import triton` is that package, because imports
 are absolute.)

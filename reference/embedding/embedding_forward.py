@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ..groups import spread
 from ..limits import (
     BOUNDS,
     INT32_MAX,
@@ -17,7 +18,6 @@ from ..limits import (
 )
 from ..packing.unpack import unpack
 from ..quantise.exponents import scaled_float32
-from ..update.rules import spread
 
 
 def check_token_array(tokens: Array, rows: int) -> None:

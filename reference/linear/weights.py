@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..groups import spread
 from ..limits import (
     POISONED,
     Array,
@@ -22,7 +23,6 @@ from ..limits import (
 )
 from ..packing.unpack import unpack
 from ..quantise.exponents import scaled_float32
-from ..update.rules import spread
 
 NAN_BITS: Final = 0x7FC00000  # ARB-LIN-004
 

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from ..groups import group_sums, spread
 from ..limits import T_ACCUM_MAX, Ints, Mask
 from ..quantise.exponents import bit_length
 
@@ -29,17 +30,6 @@ class Moved(NamedTuple):
 
     e: Ints
     e_accum: Ints
-
-
-def group_sums(a: Ints, group_size: int) -> Ints:
-    """Sums over the groups of each row: [O, I] -> [O, G]."""
-    sums: Ints = np.add.reduceat(a, np.arange(0, a.shape[1], group_size), axis=1)
-    return sums
-
-
-def spread(a: Ints, group_size: int, columns: int) -> Ints:
-    """What belongs to a group, for each of its elements: [O, G] -> [O, I]."""
-    return np.repeat(a, group_size, axis=1)[:, :columns]
 
 
 def clamp(a: Ints, limit: int) -> Ints:

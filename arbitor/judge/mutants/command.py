@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -126,7 +125,7 @@ class Log:
             self.record["mutants"][mutant.id] = entry
         entry["results"][lane] = result.as_record()
         self.record = sealed(self.record)
-        write_whole(self.path, (json.dumps(self.record, indent=1) + "\n").encode())
+        write_whole(self.path, score.as_text(self.record).encode())
 
 
 def _run_set(name: str, chosen: Sequence[Mutant], options: Options, root: Path, log: Log) -> None:

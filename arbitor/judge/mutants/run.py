@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from arbitor.judge.suite import find_suite, find_test
@@ -60,8 +60,10 @@ class Result:
     seconds: float = 0.0
 
     def as_record(self) -> dict[str, str | float]:
-        """For a file of results: only what there is to say."""
-        return {name: value for name, value in asdict(self).items() if value}
+        """For a file of results: only what there is to say, and of a message its beginning."""
+        return {
+            name: value for name, value in asdict(replace(self, message=self.message[:50])).items() if value
+        }
 
 
 def lane_of(name: str, device: str) -> Lane:

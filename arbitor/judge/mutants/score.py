@@ -7,6 +7,7 @@ run counts in the denominator, and so does a result that belongs to an older edi
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,15 @@ def read(path: Path) -> dict[str, Any]:
     if sealed(record)[SEAL] != record.get(SEAL):
         raise CatalogueRefused(f"{path} was edited: its seal does not fit")
     return record
+
+
+def as_text(record: Mapping[str, Any]) -> str:
+    """A file of results, a line a mutant: a result that changes is a line that changes."""
+    rest = {name: value for name, value in record.items() if name != "mutants"}
+    lines = (f"{json.dumps(id)}: {json.dumps(entry)}" for id, entry in record["mutants"].items())
+    return (
+        json.dumps(rest, indent=1).removesuffix("\n}") + ',\n "mutants": {\n' + ",\n".join(lines) + "\n}}\n"
+    )
 
 
 def judged(mutants: Sequence[Mutant], records: Iterable[Mapping[str, Any]]) -> list[Judged]:
@@ -216,7 +226,7 @@ def _sources(records: Sequence[Mapping[str, Any]]) -> str:
             mark = " with edits" if source.get("dirty") else ""
             device = ", ".join(made["machine"]["cuda_devices"]) or f"{made['machine']['cpu_cores']} cores"
             commit = source.get("commit", "?")[:7] + mark
-            lines.append(f"- {lane}: `{made['command']}`, {commit}, {device}, {made['date']}")
+            lines.append(_item(f"{lane}: `{made['command']}`, {commit}, {device}, {made['date']}"))
     return "\n".join(lines) + "\n"
 
 
@@ -234,4 +244,11 @@ def _alive(cases: Sequence[Judged]) -> str:
 def _line(case: Judged) -> str:
     mutant = case.mutant
     why = mutant.equivalent or mutant.explained or case.result.message or mutant.why
-    return f"- `{mutant.id}` ({mutant.clause}, {case.lane}): {why}"
+    return _item(f"`{mutant.id}` ({mutant.clause}, {case.lane}): {why}")
+
+
+def _item(text: str) -> str:
+    """An item of a list of Markdown, in lines of at most 100 characters."""
+    return textwrap.fill(
+        f"- {text}", 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )

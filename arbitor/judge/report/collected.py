@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from arbitor.judge.blame import Ran, blamed, clauses_of
+from arbitor.judge.suite import find_suite
 from arbitor.judge.waivers import STALE, Waiver, states
 
 from .sums import CRASHED, FAILED, FINISHED, INTERRUPTED, NOT_RUN, PASSED, VERDICTS, WAIVED, reasons_of
@@ -150,7 +151,7 @@ class Collected:
             self.ended, self.why = INTERRUPTED, str(session.shouldfail or session.shouldstop or INTERRUPTED)
         self.ended = self.ended or FINISHED
         verdicts = {test: self._verdict(test) for test in self.selected}
-        self.states = states(self.waivers, self.device, verdicts, self.known, session.config.rootpath)
+        self.states = states(self.waivers, self.device, verdicts, self.known, find_suite())
         if session.exitstatus == pytest.ExitCode.OK and self.stale:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from arbitor.conformance.draw.extents import draw_around_tiles
 from arbitor.conformance.draw.strategies import arguments_of
 from arbitor.conformance.judge.archive import STEPS, write
 from arbitor.conformance.judge.artifacts import FOLDER, failure_of, how_to_replay, message_of
 from arbitor.conformance.judge.cases import case_of, related
-from arbitor.conformance.judge.declared import draw_around_tiles
 from arbitor.conformance.judge.guard import Dishonest
 from arbitor.conformance.judge.target import Arguments, CaseLost, Target, target_of
 from arbitor.conformance.machine.rules import machine_of

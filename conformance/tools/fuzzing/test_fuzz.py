@@ -16,20 +16,19 @@ from arbitor import update
 from arbitor.checkpoint import load_checkpoint
 from arbitor.cli import main
 from arbitor.components import TernaryModule
-from arbitor.conformance.draw.extents import around, declare_tiles
+from arbitor.conformance.draw.extents import around, draw_around_tiles
 from arbitor.conformance.draw.strategies import arguments_of
 from arbitor.conformance.judge.archive import read
 from arbitor.conformance.judge.cases import FailedCall, FailedSteps
-from arbitor.conformance.judge.declared import draw_around_tiles
 from arbitor.conformance.judge.target import Arguments, target_of
 from arbitor.conformance.machine import world
 from arbitor.conformance.machine.rules import check_steps
 from arbitor.conformance.machine.twins import Parted, run
 from arbitor.conformance.machine.world import Configuration
-from arbitor.conformance.meta.planted import STALE, TAIL, THRESHOLD, planted
 from arbitor.conformance.tools.commands import refused
 from arbitor.conformance.tools.fuzzing import fuzz
 from arbitor.conformance.tools.fuzzing.fuzz import Fuzz, TimeIsOver
+from arbitor.conformance.tools.planted import STALE, TAIL, THRESHOLD, planted
 
 CONFIGURATION = dataclasses.asdict(Configuration())
 TRAIN = {
@@ -45,7 +44,7 @@ POISONED = TRAIN | {"poison": {"where": "middle", "value": "nan"}}
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Any:
     monkeypatch.chdir(tmp_path)
     yield
-    declare_tiles({})
+    draw_around_tiles(target_of("torch"))
 
 
 @pytest.mark.parametrize(

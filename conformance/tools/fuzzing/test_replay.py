@@ -15,11 +15,11 @@ from arbitor.conformance.judge.arena import check_in_arena
 from arbitor.conformance.judge.cases import FailedCall, FailedRefusal, FailedSteps, case_of, laid_out, way_of
 from arbitor.conformance.judge.compare import difference
 from arbitor.conformance.judge.target import Target, call, substituted, target_of
-from arbitor.conformance.meta.planted import CONFIGURED, LAYOUT, RAISES, planted
 from arbitor.conformance.operations.common import busy, int8, repeated, transposed
 from arbitor.conformance.operations.configured import in_configuration, say_where
 from arbitor.conformance.tools.commands import refused
 from arbitor.conformance.tools.fuzzing.replay import repeat
+from arbitor.conformance.tools.planted import CONFIGURED, LAYOUT, RAISES, planted
 from arbitor.kernels.registry import configurations
 
 # written by the first version; every later one reads and repeats them

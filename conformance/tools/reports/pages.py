@@ -31,7 +31,7 @@ def entry(name: str, verdict: str = "passed", **more: Any) -> dict[str, Any]:
 def record_of(*verdicts: str, tests: list[dict[str, Any]] | None = None, **run: Any) -> dict[str, Any]:
     """A record of format 2 of one file of tests, with these verdicts."""
     if tests is None:
-        tests = [entry(f"conformance/operations/packing/test_pack.py::test_{i}", kind) for i, kind in enumerate(verdicts)]
+        tests = [entry(f"conformance/test_pack.py::test_{i}", kind) for i, kind in enumerate(verdicts)]
     kinds = Counter(test["verdict"].replace(" ", "_") for test in tests)
     counts = {kind: kinds[kind] for kind in ("passed", "failed", "crashed", "not_run", "waived")}
     wrong = counts["failed"] + counts["crashed"]
@@ -82,7 +82,7 @@ def record_of(*verdicts: str, tests: list[dict[str, Any]] | None = None, **run: 
 
 def waiver(state: str, link: str = "https://example.org/17") -> dict[str, str]:
     return {
-        "test": "conformance/operations/packing/test_pack.py::test_0",
+        "test": "conformance/test_pack.py::test_0",
         "device": "cpu",
         "reason": "known, being mended",
         "link": link,

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from arbitor.judge.blame import CLAUSES
 from arbitor.cli import main
-from arbitor.interrupts import STATUS
-from arbitor.kernels.registry import select
+from arbitor.judge.blame import CLAUSES
+from arbitor.judge.interrupts import STATUS
 from arbitor.judge.report.check import verdict
 from arbitor.judge.report.collected import LONGEST, Collected, shortened
 from arbitor.judge.report.record import record_of
 from arbitor.judge.seal import FOOTER, digest_above, sealed
 from arbitor.judge.suite import find_suite
 from arbitor.judge.verify import NOTHING, _status
+from arbitor.kernels.registry import select
 
 Record = dict[str, Any]
 

@@ -50,16 +50,16 @@ def shown_rows(found: Parsed) -> list[str]:
 
 def test_opens_and_filters(tmp_path: Path) -> None:
     tests = [
-        entry(f"conformance/operations/packing/test_pack.py::test_{i}", "failed" if i in (7, 8) else "passed") for i in range(20)
+        entry(f"conformance/test_pack.py::test_{i}", "failed" if i in (7, 8) else "passed") for i in range(20)
     ]
-    tests += [entry(f"conformance/operations/packing/test_unpack.py::test_{i}", "not run") for i in range(8)]
+    tests += [entry(f"conformance/test_unpack.py::test_{i}", "not run") for i in range(8)]
     record = record_of(tests=tests)
     found, complaints = opened(record, tmp_path, "#filter=arb-pack TEST_7&verdict=failed")
     assert complaints == ""
     html = next(found.all_of("html"))
     assert html["data-ready"] == "true"
     assert "1 of 28 tests" in found.words("tests")
-    assert shown_rows(found) == ["conformance/operations/packing/test_pack.py::test_7"]
+    assert shown_rows(found) == ["conformance/test_pack.py::test_7"]
     assert [("open" in part) for part in found.all_of("details") if part.get("id") == "all"] == [True]
     assert "Does not conform: 2 of 20 cases failed" in found.words("")
     buttons = list(found.all_of("button"))
@@ -72,7 +72,7 @@ def test_a_link_opens_its_case(tmp_path: Path) -> None:
     assert complaints == ""
     cases = [part for part in found.all_of("details") if part.get("class") == "case"]
     assert ["open" in case for case in cases] == [True, True, False]
-    assert shown_rows(found) == [f"conformance/operations/packing/test_pack.py::test_{i}" for i in range(3)]
+    assert shown_rows(found) == [f"conformance/test_pack.py::test_{i}" for i in range(3)]
 
 
 def test_asks_nobody_for_anything(tmp_path: Path) -> None:

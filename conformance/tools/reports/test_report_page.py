@@ -104,13 +104,13 @@ def test_failed_cases() -> None:
         ("case-3", False),
     ]
     text = found.text["cases"]
-    places = [text.index(f"conformance/operations/packing/test_pack.py::test_{i}") for i in (3, 2, 1)]
+    places = [text.index(f"conformance/test_pack.py::test_{i}") for i in (3, 2, 1)]
     assert places == sorted(places)
     assert "AssertionError: pack: codes differs in 1 of 9 elements, first at [0, 2]\n  expected [0" in text
     assert MESSAGE in text
     assert "arbitor replay 'reports/my pack.arb' --backend my_kernels.py" in text
-    assert "pytest conformance/operations/packing/test_pack.py::test_3 --backend my_kernels.py" in text
-    assert "pytest conformance/operations/packing/test_pack.py::test_2 --backend my_kernels.py -n 1\n" in text  # it crashed
+    assert "pytest conformance/test_pack.py::test_3 --backend my_kernels.py" in text
+    assert "pytest conformance/test_pack.py::test_2 --backend my_kernels.py -n 1\n" in text  # it crashed
     assert "arbitor verify --backend my_kernels.py -- --clause ARB-PACK-001" in found.text["blame"]
     links = [link["href"] for link in found.all_of("a") if link.get("class") == "ref"]
     assert links == ["#case-1", "#case-2"]  # a waived case blames nothing
@@ -145,9 +145,9 @@ def test_parts() -> None:
     """Counts by operation and by clause, reasons, domains, totals, what the backend declares, all tests; what
     only works with a script is not there before it runs."""
     tests = [
-        entry("conformance/operations/packing/test_pack.py::test_a", "failed"),
-        entry("conformance/operations/packing/test_pack.py::test_b", clauses=["ARB-PACK-001", "ARB-PACK-002"]),
-        entry("conformance/operations/packing/test_unpack.py::test_c[::]", "not run", seconds=12.5),
+        entry("conformance/test_pack.py::test_a", "failed"),
+        entry("conformance/test_pack.py::test_b", clauses=["ARB-PACK-001", "ARB-PACK-002"]),
+        entry("conformance/test_unpack.py::test_c[::]", "not run", seconds=12.5),
     ]
     found = shown(record_of(tests=tests))
     assert "pack 1 0 0 1 0 unpack 0 0 0 0 1" in found.words("operations")
@@ -160,13 +160,13 @@ def test_parts() -> None:
     assert "1 torch sees no CUDA device" in found.words("not-run")
     assert "unpack: bytes x columns 1,024" in found.words("covered")
     assert "buffers between red zones 8,433" in found.words("covered")
-    assert "Took Test 12.5 s conformance/operations/packing/test_unpack.py::test_c[::]" in found.words("slowest")
+    assert "Took Test 12.5 s conformance/test_unpack.py::test_c[::]" in found.words("slowest")
     assert "triton none" in found.words("machine")
     assert "ARB_X 1" in found.words("machine")
     assert "tiles pack: C 64" in found.words("machine")
     assert "Commit 0123456789ab, with uncommitted changes" in found.words("")
     assert "Took 1 min 47 s, 2 workers" in found.words("")
-    assert "failed conformance/operations/packing/test_pack.py::test_a 0.250 ARB-PACK-001" in found.words("tests")
+    assert "failed conformance/test_pack.py::test_a 0.250 ARB-PACK-001" in found.words("tests")
     assert list(found.all_of("form")) == [{"id": "filter", "hidden": None}]
     assert list(found.all_of("button")) == []
     assert "test_c[::] torch sees no CUDA device 12.500 ARB-PACK-001" in found.words("tests")
@@ -176,7 +176,7 @@ def test_parts() -> None:
 def test_waivers(state: str) -> None:
     found = shown(record_of("waived") | {"waivers": [waiver(state)]})
     row = (
-        f"{state} conformance/operations/packing/test_pack.py::test_0 cpu known, being mended https://example.org/17 2027-01-31"
+        f"{state} conformance/test_pack.py::test_0 cpu known, being mended https://example.org/17 2027-01-31"
     )
     assert row in found.words("waivers")
     assert "https://example.org/17" in [link["href"] for link in found.all_of("a")]
@@ -233,7 +233,7 @@ def test_nothing_from_outside() -> None:
 @pytest.mark.parametrize("message", ["E   x" * 4000, "short"])
 def test_thousands_of_failures_stay_small(message: str) -> None:
     """Cases fill a page until there is no more room; every test is still listed."""
-    names = [f"conformance/operations/packing/test_pack.py::test_agrees[{i}-rows and columns]" for i in range(2200)]
+    names = [f"conformance/test_pack.py::test_agrees[{i}-rows and columns]" for i in range(2200)]
     found = shown(record_of(tests=[entry(name, "failed", message=message) for name in names]))
     assert sum(map(len, found.text.values())) < 1_000_000
     cases = sum(case.get("class") == "case" for case in found.all_of("details"))
@@ -245,7 +245,7 @@ def test_thousands_of_failures_stay_small(message: str) -> None:
 
 
 def test_a_whole_run_stays_small() -> None:
-    names = [f"conformance/operations/packing/test_pack.py::test_agrees[{i}-rows and columns]" for i in range(2200)]
+    names = [f"conformance/test_pack.py::test_agrees[{i}-rows and columns]" for i in range(2200)]
     tests = [entry(name, clauses=["ARB-PACK-001", "ARB-UPD-003", "ARB-LIN-001"]) for name in names]
     assert len(page.render(record_of(tests=tests), "r")) < 1_000_000
 
