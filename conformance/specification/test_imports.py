@@ -160,14 +160,19 @@ def test_the_oracle_needs_only_python() -> None:
 ALL = """
 import importlib, json, sys
 from pathlib import Path
+names, missing = {}, []
 for name in json.loads(sys.argv[1]):
-    importlib.import_module(name)
-names = {}
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("triton", "tilelang"):  # where only the others are installed
+            raise
+        missing.append(name)
 for name, module in list(sys.modules.items()):
     if name.split(".")[0] in ("arbitor", "kernels", "reference", "conformance", "training"):
         for place in [getattr(module, "__file__", None)]:
             names.setdefault(str(Path(place).resolve()) if place else name, []).append(name)
-print(json.dumps(names))
+print(json.dumps([names, missing]))
 """
 
 
@@ -190,6 +195,7 @@ def test_no_file_is_two_modules() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, list[str]] = json.loads(done.stdout)
+    found: dict[str, list[str]]
+    found, missing = json.loads(done.stdout)
     assert {place: modules for place, modules in found.items() if len(modules) > 1} == {}
-    assert len(found) >= len(names)
+    assert len(found) >= len(names) - len(missing)

@@ -24,7 +24,7 @@ RESULTS = ROOT / "docs" / "results" / "mutants"
 CLAUSE = re.compile(r"ARB-[A-Z]+-\d{3}")
 HEADING = """# Clause by clause
 
-Made by `python scripts/trace.py`: the test files that check a clause, the test vectors that name it,
+Made by `python scripts/trace.py`: the test files that check a clause, the vectors that name it,
 and the wrong programs (`conformance/mutants/`) that a test of the clause has killed in a recorded
 run (`docs/results/mutants/`).
 

@@ -27,7 +27,7 @@ from arbitor.main import ARBConfig, ARBModel
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "training"
-NO_TRAINERS = {"corpus.py", "smoke.py"}  # have a command line and another purpose
+NO_TRAINERS = {"smoke.py"}  # has a command line and another purpose
 SIZE = "--d-model 16 --heads 2 --layers 1 --batch 2 --threads 1"
 TINY = ["--steps", "3", "--eval-batches", "1", "--log-interval", "1"]
 CHECKPOINT = "checkpoint.safetensors"

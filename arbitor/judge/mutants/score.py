@@ -26,9 +26,10 @@ EXPLAINED = "survived, explained"
 CLAIMED = "claimed equivalent, killed"
 HEADING = """# Mutants killed
 
-Made by `arbitor mutants --page`; the edits are in `conformance/mutants/`. A mutant is killed if a test of
-the clause that it breaks fails. What did not run counts against the score; beside it stands the share of
-what ran. Some code runs on one device only, so a set is also counted over all its lanes.
+Made by `arbitor mutants --page`; the edits are in `conformance/mutants/`. A mutant is killed if a
+test of the clause that it breaks fails. What did not run counts against the score; beside it stands
+the share of what ran. Some code runs on one device only, so a set is also counted over all its
+lanes.
 """
 
 
