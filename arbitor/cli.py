@@ -14,7 +14,6 @@ from pathlib import Path
 from . import __version__
 from .judge.interrupts import LINE, STATUS, imports_left_at_once
 from .judge.mutants.catalogue import GENERAL, SETS
-from .refusal import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +83,7 @@ def _run(own: list[str], passed_on: list[str]) -> int:
     from .judge.verify import Asked, verify
 
     where = (options.report, options.capabilities, options.waivers, options.case_timeout)
-    return verify(Asked(options.backend, options.device, *where, options.only, options.all), passed_on)
+    return verify(Asked(options.backend, options.device, *where), passed_on)
 
 
 def _sample(options: argparse.Namespace) -> int:
@@ -95,7 +94,7 @@ def _sample(options: argparse.Namespace) -> int:
         how = Sampling(options.bytes, options.temperature, options.top_k, options.seed)
     except ValueError as error:
         return refuse(str(error))
-    where = (options.backend, options.device, options.threads, options.window)
+    where = (options.backend, options.device, options.threads)
     return sample(options.checkpoint, options.prompt, how, *where)
 
 
@@ -108,9 +107,7 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = Parser(
-        prog="arbitor", description=__doc__.splitlines()[0] if __doc__ else None
-    )
+    parser = argparse.ArgumentParser(prog="arbitor", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--version", action="version", version=f"arbitor {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     doctor = commands.add_parser("doctor", help="what works on this machine, and why the rest does not")
@@ -118,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser(
         "verify",
         help="run the conformance suite on one backend and write a report",
-        epilog="what follows -- goes to pytest:   arbitor verify --backend torch --only update -- -n 2 -x",
+        epilog="what follows -- goes to pytest:   arbitor verify --backend torch -- -k update -n 2",
     )
     verify.add_argument(
         "--backend",
@@ -134,16 +131,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument(
         "--report", type=Path, metavar="FILE", help="default: reports/verify-<backend>-<time>.json"
-    )
-    part = verify.add_mutually_exclusive_group()
-    part.add_argument(
-        "--only", action="append", default=[], metavar="NAME",
-        help="tests of this operation or family (packing, ...); a list with commas, or given again",
-    )  # fmt: skip
-    part.add_argument(
-        "--all",
-        action="store_true",
-        help="the whole suite: without it a backend that is none of ours has what kernels decide",
     )
     bench = commands.add_parser("bench", help="time backends that are exact, beside what people use today")
     bench.add_argument(
@@ -248,7 +235,7 @@ def _add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     mutants.add_argument("--only", default="", metavar="TEXT", help="those with this in their id")
     mutants.add_argument(
-        "--one-per-clause", action="store_true", help="of each set the first of each clause and of each kind"
+        "--one-per-clause", action="store_true", help="of each set the first one of each clause"
     )
     mutants.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
     mutants.add_argument(
@@ -293,11 +280,6 @@ def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     sample.add_argument(
         "--seed", type=int, default=0, metavar="S", help="the same one gives the same text (default: 0)"
     )
-    sample.add_argument(
-        "--window", default="trained", metavar="N",
-        help="positions that attention sees, or all (default: trained, which is as many as in training: "
-        "of what lies beyond, a model has learnt nothing)",
-    )  # fmt: skip
     sample.add_argument(
         "--backend",
         metavar="NAME",

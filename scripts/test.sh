@@ -34,8 +34,8 @@ if [ $# -eq 0 ]; then
   lane smoke python -m training.smoke --every-backend
   lane compile python -m pytest conformance/operations/test_machine_code.py --machine-code -n 2
   # a suite that kills nothing any more would pass all of the above
-  lane mutants python -m arbitor mutants --set reference --set torch --set runtime --set training --one-per-clause \
-    --workers 2 --out reports/mutants.json
+  lane mutants python -m arbitor mutants --set reference --set torch --set runtime --one-per-clause --workers 2 \
+    --out reports/mutants.json
 else
   summary+=("$(printf '%-12s        not run: pytest was given arguments' smoke)")
   summary+=("$(printf '%-12s        not run: pytest was given arguments' compile)")

@@ -7,9 +7,8 @@ threshold none will soon. Nothing is shown of a file that `load_checkpoint` refu
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ..checkpoint import FORMAT_VERSION, SPECIFICATION, Checkpoint, CheckpointError, load_checkpoint
-from ..refusal import lacking, plain, refuse
+from ..refusal import lacking, refuse
 from ..state import DTYPE_NAMES
 from .matrices import LARGEST, NEAR, NUMBERS_TENSOR, STATE, Ternary, is_codes, natural, ternary_matrices
 
 LONGEST = 100  # characters of one value in the header
-VALUES, ROWS = 100, 10_000  # of the header and of a table at most, so that no file is shown for ever
 
 
 def inspect_file(path: Path, picture: Path | None = None) -> int:
@@ -39,7 +37,7 @@ def inspect_file(path: Path, picture: Path | None = None) -> int:
         if picture is not None:
             from .picture import draw
 
-            title = f"{plain('/'.join(path.parts[-2:]))}, step {checkpoint.step:,}"
+            title = f"{'/'.join(path.parts[-2:])}, step {checkpoint.step:,}"
             draw(matrices, picture, title, threshold_of(checkpoint))
     except ValueError as error:
         return refuse(str(error))
@@ -54,7 +52,7 @@ def inspect_file(path: Path, picture: Path | None = None) -> int:
         console.print(_weights(matrices))
         console.print(_accumulators(matrices, threshold_of(checkpoint)))
     if picture is not None:
-        console.print(Text(f"picture: {plain(picture)}"), soft_wrap=True)
+        console.print(Text(f"picture: {picture}"), soft_wrap=True)
     return 0
 
 
@@ -69,11 +67,11 @@ def threshold_of(checkpoint: Checkpoint) -> int | None:
     """The accumulated vote at which a trit fires, where the trainers wrote it down."""
     options = checkpoint.config.get("options")
     threshold = options.get("accum_threshold") if isinstance(options, Mapping) else None
-    return threshold if type(threshold) is int and 1 <= threshold <= LARGEST else None
+    return threshold if isinstance(threshold, int) else None
 
 
 def _header(path: Path, checkpoint: Checkpoint, matrices: list[Ternary]) -> Table:
-    table = Table(title=Text(plain(path)), show_header=False, title_justify="left")
+    table = Table(title=Text(str(path)), show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")  # the whole hash, however narrow the terminal
     size = sum(map(_size, checkpoint.tensors.values()))
@@ -87,12 +85,10 @@ def _header(path: Path, checkpoint: Checkpoint, matrices: list[Ternary]) -> Tabl
     if weights := sum(matrix.weights for matrix in matrices):
         rows["weights"] = f"{weights:,} trits, in the file as {checkpoint.fmt}"
         rows["bytes a weight"] = f"{size / weights:.3f}, with all its state"
-    for key, value in itertools.islice(checkpoint.config.items(), VALUES):
+    for key, value in checkpoint.config.items():
         rows[key] = _plain(value)
-    if len(checkpoint.config) > VALUES:
-        rows["and more"] = f"{len(checkpoint.config) - VALUES:,} values"
     for label, content in rows.items():
-        table.add_row(Text(_cut(_shown(label))), Text(content))
+        table.add_row(Text(_shown(label)), Text(content))
     return table
 
 
@@ -107,21 +103,20 @@ def _tensors(checkpoint: Checkpoint, matrices: list[Ternary]) -> Table:
         known = module in order and part in parts
         return (order[module], parts.index(part)) if known else (len(order), 0, natural(name))
 
-    names = sorted(checkpoint.tensors, key=place)
-    for name in names[:ROWS]:
+    for name in sorted(checkpoint.tensors, key=place):
         tensor = checkpoint.tensors[name]
         module = name.rpartition(".")[0]
         trits = is_codes(name) and module in logical
         dtype = "trits" if trits else DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
         shape = logical[module] if trits else " x ".join(map(str, tensor.shape)) or "scalar"
         table.add_row(Text(_shown(name)), dtype, shape, f"{_size(tensor):,}")
-    return _counted(table, names)
+    return table
 
 
 def _weights(matrices: list[Ternary]) -> Table:
     table = _table("matrix", "-1", "0", "+1", "exponents", "mean e", "updates", title="trits, in percent")
     values = torch.arange(-128, 129)
-    for matrix in matrices[:ROWS]:
+    for matrix in matrices:
         used = values[matrix.exponents > 0].tolist()
         mean = int((matrix.exponents * values).sum()) / int(matrix.exponents.sum())
         table.add_row(
@@ -131,7 +126,7 @@ def _weights(matrices: list[Ternary]) -> Table:
             f"{mean:.2f}",
             f"{matrix.updates:,}",
         )
-    return _counted(table, matrices)
+    return table
 
 
 def _accumulators(matrices: list[Ternary], threshold: int | None) -> Table:
@@ -141,7 +136,7 @@ def _accumulators(matrices: list[Ternary], threshold: int | None) -> Table:
     if threshold is not None:
         table.add_column(f"|a| >= {threshold - NEAR}", justify="right")
     size = torch.arange(-LARGEST, LARGEST + 1).abs()
-    for matrix in matrices[:ROWS]:
+    for matrix in matrices:
         near = [] if threshold is None else [_percent(matrix.near(threshold), matrix.weights)]
         table.add_row(
             Text(_shown(matrix.name)),
@@ -150,7 +145,7 @@ def _accumulators(matrices: list[Ternary], threshold: int | None) -> Table:
             str(int(size[matrix.votes > 0].max())),
             *near,
         )
-    return _counted(table, matrices)
+    return table
 
 
 def _table(name: str, *numbers: str, title: str) -> Table:
@@ -158,13 +153,6 @@ def _table(name: str, *numbers: str, title: str) -> Table:
     table.columns[0].overflow = "fold"
     for heading in numbers:
         table.add_column(heading, justify="right")
-    return table
-
-
-def _counted(table: Table, all_rows: Sequence[Any]) -> Table:
-    """The table, with a word at its end about the rows that it has not."""
-    if len(all_rows) > ROWS:
-        table.caption = f"and {len(all_rows) - ROWS:,} more"
     return table
 
 
@@ -178,13 +166,9 @@ def _size(tensor: torch.Tensor) -> int:
 
 def _plain(value: Any) -> str:
     """JSON in ASCII, a dictionary as name=value; long lists are cut."""
-    if not isinstance(value, Mapping):
-        return _cut(json.dumps(value))
-    told = [
-        f"{_cut(_shown(key))}={_cut(json.dumps(inner))}"
-        for key, inner in itertools.islice(value.items(), VALUES)
-    ]
-    return ", ".join([*told, "..."] if len(value) > VALUES else told)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_shown(key)}={_cut(json.dumps(inner))}" for key, inner in value.items())
+    return _cut(json.dumps(value))
 
 
 def _cut(text: str) -> str:
@@ -193,4 +177,4 @@ def _cut(text: str) -> str:
 
 def _shown(name: str) -> str:
     """`name`, with what a terminal would take for a command written out; a module may have none."""
-    return plain(name) or "(no name)"
+    return (name if name.isprintable() else ascii(name)[1:-1]) or "(no name)"

@@ -9,7 +9,7 @@ from arbitor.conformance.cheats.lies import every, instead
 CHEAT = {
     "how": __doc__,
     "stopped_by": "test_pack.py::test_agrees",
-    "says": ("UnsatisfiedAssumption",),
+    "says": ("pack raised UnsatisfiedAssumption (reject() in leave",),
     "clause": "ARB-PACK-001",
 }
 

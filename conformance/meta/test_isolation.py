@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge import isolation
 from arbitor.conformance.judge.isolation import POISONED, STILLBORN, Starter, Worker, how_it_ended
 from arbitor.conformance.judge.target import CaseLost
@@ -30,21 +29,16 @@ from arbitor.judge.report.sums import CRASHED
 from arbitor.judge.suite import find_suite
 from arbitor.judge.verify import _Apart, _Signals
 
-# The torch backend, but for what `pack` does in the tests that are named: by the strides and the shapes that
-# they come with, for nothing tells it which test calls.
+# The torch backend, but for what `pack` does in the tests that are named.
 BACKEND = """
 import ctypes, os, signal, time, torch
 from arbitor.kernels import eager
 globals().update({{name: getattr(eager, name) for name in dir(eager) if not name.startswith("_")}})
 def pack(trits):
-    down, across = trits.stride()
-    kind = "transposed" if down == 1 else "strided" if across == 2 else "plain"
-    seed = {shapes}.get(tuple(trits.shape))
-    test = f"test_layouts[{{kind}}-{{seed}}]"
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition("::")[2].partition(" ")[0]
     {does}
     return eager.pack(trits)
 """
-SHAPES = {tuple(example("pack", seed)["trits"].shape): seed for seed in range(4)}
 DOES = """
     if test == "test_layouts[transposed-0]": os._exit(0)
     if test in ("test_layouts[strided-0]", "test_layouts[strided-1]"): os.kill(os.getpid(), signal.SIGSEGV)
@@ -63,7 +57,7 @@ COMMAND = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_h
 
 def command(folder: Path, does: str, *words: str) -> list[str]:
     """`arbitor verify` on a backend in that folder, and its report in r.json."""
-    (folder / "planted.py").write_text(BACKEND.format(does=does, shapes=SHAPES))
+    (folder / "planted.py").write_text(BACKEND.format(does=does))
     root = str(find_suite().parent)
     start = f"{COMMAND}sys.path.insert(0, {root!r}); from arbitor.cli import main; sys.exit(main())"
     return [sys.executable, "-c", start, "verify", "--backend", "planted.py", "--report", "r.json", *words]
@@ -104,11 +98,10 @@ def test_everything_else_is_judged(tmp_path: Path) -> None:
     crashed = {name: tests[f"test_layouts[{name}]"] for name in ("transposed-0", "strided-0", "transposed-1")}
     assert {entry["verdict"] for entry in crashed.values()} == {"crashed"}
     assert "ended with status 0" in crashed["transposed-0"]["message"]
-    assert "died of SIGSEGV; its stderr ends: " in crashed["strided-0"]["message"]
+    assert "died of SIGSEGV, at" in crashed["strided-0"]["message"]
     assert "had not ended after 0:00:08" in crashed["transposed-1"]["message"]
-    assert "planted.py" in crashed["strided-0"]["message"]  # the stack
-    assert "apart.py" in crashed["transposed-1"]["message"]  # where the answer was waited for
     for name in ("strided-0", "transposed-1"):
+        assert "planted.py" in crashed[name]["message"]  # the stack
         assert "ARB-UPD-003" in crashed[name]["clauses"]
     assert record["counts"] == {
         "passed": len(tests) - 6,

@@ -46,7 +46,6 @@ HOUSES: dict[str, dict[str, str]] = {
     "conformance/draw": {"recipes": ""},
     "conformance/operations": dict.fromkeys(FAMILIES, ""),
     "conformance/tools": {"fuzzing": "", "reports": ""},
-    "conformance/training": {"tasks": ""},
     "kernels": {"plugins": "", "eager": "plugins", "triton": "plugins", "tilelang": "plugins"},
     "kernels/eager": FAMILY,
     "kernels/triton": FAMILY,

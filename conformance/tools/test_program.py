@@ -87,7 +87,7 @@ def test_a_program_that_writes_on_and_on(made: Made, monkeypatch: pytest.MonkeyP
 
     backend = made.backend("while True: say('x' * 65536)")
     monkeypatch.setattr(os, "read", slowly)
-    monkeypatch.setattr(program, "SLACK", 16 * 200)
+    monkeypatch.setattr(program, "LONGEST", 16 * 200)
     monkeypatch.setenv(TIMEOUT_VARIABLE, "0.2")
     with pytest.raises(ProgramFailed, match=r"gave no answer within 0\.2 s"):
         backend.unpack(**CALL)
@@ -97,7 +97,7 @@ def test_a_program_that_writes_on_and_on(made: Made, monkeypatch: pytest.MonkeyP
 
 def test_a_program_that_writes_too_much(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory has an end too."""
-    monkeypatch.setattr(program, "SLACK", 1 << 16)
+    monkeypatch.setattr(program, "LONGEST", 1 << 16)
     with pytest.raises(ProgramFailed, match=r"wrote \d+ bytes without an end of line"):
         made.backend("while True: say('x' * 4096)").unpack(**CALL)
 

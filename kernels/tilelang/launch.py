@@ -95,9 +95,8 @@ def split(number: int) -> tuple[int, int]:
 
 
 def dense(tensor: torch.Tensor) -> torch.Tensor:
-    """The elements in C order, with the strides of that: torch calls a single row contiguous whatever its stride,
-    and then does not view its bytes as words. A copy only where they are not already."""
-    return tensor.detach().contiguous().view(-1).view(tensor.shape)
+    """The elements in C order, in memory of their own only where they are not already."""
+    return tensor.detach().contiguous()
 
 
 def padded(extent: int, multiple: int = 16) -> int:
@@ -113,7 +112,7 @@ def k_major(matrix: torch.Tensor) -> torch.Tensor:
     rows, inner = matrix.shape
     matrix = matrix.detach()
     if matrix.is_contiguous() and inner % 16 == 0 and matrix.data_ptr() % 16 == 0:
-        return dense(matrix)
+        return matrix
     copy = torch.zeros(rows, padded(inner), dtype=matrix.dtype, device=matrix.device)
     copy[:, :inner] = matrix
     return copy
@@ -128,7 +127,7 @@ def quads_of(x: torch.Tensor) -> torch.Tensor:
     x = x.detach()
     if columns % 4:
         x = torch.nn.functional.pad(x, (0, -columns % 4))
-    x = dense(x)
+    x = x.contiguous()
     if x.data_ptr() % 16:
         x = x.clone()
     return x.view(rows, -1, 4)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 import triton
-import triton.language as tl
 
 INTERPRETED: bool = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1, read where kernels are defined
 ALIGNMENT = 16  # bytes
@@ -65,12 +64,6 @@ def block_of(extent: int, smallest: int, largest: int) -> int:
     return min(max(power, smallest), largest)
 
 
-@triton.jit
-def blocks(extent, SIZE: tl.constexpr):
-    """Blocks of SIZE that an extent of at least 1 has. (`tl.cdiv` adds first, which 2^31 - 1 does not bear.)"""
-    return (extent - 1) // SIZE + 1
-
-
 def signed(value: int) -> int:
     """An integer of 0..2^32-1 with its bits kept in the range of int32: the type of every value alike."""
     return value - (value >> 31 << 32)
@@ -103,19 +96,13 @@ def first_illegal(cell: torch.Tensor) -> int | None:
     return None if place == NOWHERE else place
 
 
-def dense(tensor: torch.Tensor) -> torch.Tensor:
-    """The elements in C order, with the strides of that: torch calls a single row contiguous whatever its stride,
-    and then does not view its bytes as words. A copy only where they are not already."""
-    return tensor.detach().contiguous().view(-1).view(tensor.shape)
-
-
 @contextmanager
 def in_place(*state: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Contiguous tensors to update: the state itself, or copies that are written back at the end."""
-    work = tuple(dense(tensor) for tensor in state)
+    work = tuple(tensor.contiguous() for tensor in state)
     yield work
     for tensor, updated in zip(state, work, strict=True):
-        if updated.data_ptr() != tensor.data_ptr():
+        if updated is not tensor:
             tensor.copy_(updated)
 
 

@@ -1,8 +1,4 @@
-"""`arbitor replay`: repeats the case of an artifact on any backend, against the judge of today.
-
-An artifact is a file that somebody sends: what it names as its backend is started by nobody. Only our own
-backends are taken from it; any other one is what --backend says.
-"""
+"""`arbitor replay`: repeats the case of an artifact on any backend, against the judge of today."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from typing import Any
 
 import torch
 
-from arbitor.conformance.judge.archived import Artifact, ArtifactError, read
+from arbitor.conformance.judge.archive import Artifact, ArtifactError, read
 from arbitor.conformance.judge.arena import check_in_arena
 from arbitor.conformance.judge.artifacts import message_of
 from arbitor.conformance.judge.cases import (
@@ -27,24 +23,23 @@ from arbitor.conformance.judge.cases import (
     laid_out,
 )
 from arbitor.conformance.judge.compare import difference
+from arbitor.conformance.judge.guard import Dishonest
 from arbitor.conformance.judge.target import CaseLost, Layout, Target, call, own, substituted, target_of
 from arbitor.conformance.machine import twins
-from arbitor.conformance.machine.recorded import run_fault
 from arbitor.judge.asked import NotUsable, asked_for
 from arbitor.judge.suite import interpret
-from arbitor.kernels.reading import said
-from arbitor.kernels.registry import BACKENDS, configurations
-from arbitor.refusal import lines, plain, refuse
+from arbitor.kernels.registry import configurations
+from arbitor.refusal import refuse
 
 SAME, DIFFERS = 0, 1
 
 
 def main(file: Path, backend: str | None = None, device: str | None = None) -> int:
     """0 if the backend gives what the judge gives; 1 if not, and the difference is printed; 2 with one
-    sentence if it cannot be asked. None takes what the artifact recorded, of backends one of ours."""
+    sentence if it cannot be asked. None takes what the artifact recorded."""
     try:
         artifact = read(file)
-        name, place = _backend(file, artifact, backend), device or artifact.case.device
+        name, place = backend or artifact.case.backend, device or artifact.case.device
         interpret(name, place)
         lacking = _lacking(artifact.case, asked_for(name, place))
         if lacking is not None:
@@ -52,14 +47,15 @@ def main(file: Path, backend: str | None = None, device: str | None = None) -> i
     except (ArtifactError, NotUsable) as error:
         return refuse(str(error))
     if artifact.failure.test:
-        where = f"{artifact.case.backend} ({artifact.case.device})"
-        print(plain(f"recorded: failed in {artifact.failure.test} on {where}"))
+        print(
+            f"recorded: failed in {artifact.failure.test} on {artifact.case.backend} ({artifact.case.device})"
+        )
     target = target_of(name, place)
     try:
         before = repeat(target, artifact.case)
-    except (Exception, CaseLost) as error:
+    except (Exception, CaseLost, Dishonest) as error:
         print(_since(artifact, error), end="")
-        print(lines(message_of(error)))
+        print(message_of(error))
         return DIFFERS
     print(_since(artifact, before), end="")
     if isinstance(artifact.case, FailedRefusal):
@@ -68,19 +64,6 @@ def main(file: Path, backend: str | None = None, device: str | None = None) -> i
     what = artifact.case.operation if isinstance(artifact.case, FailedCall) else "steps"
     print(f"{what}: {shlex.quote(name)} and {target.judge.name} give the same bytes")
     return SAME
-
-
-def _backend(file: Path, artifact: Artifact, asked: str | None) -> str:
-    """The name of the backend to ask. Raises ArtifactError where only the file could say it, and for a run of
-    steps that cannot be done."""
-    case = artifact.case
-    fault = run_fault(case.configuration, case.steps) if isinstance(case, FailedSteps) else None
-    if fault is not None:
-        raise ArtifactError(f"{file}: a run that cannot be repeated: {fault}")
-    if asked is None and case.backend not in BACKENDS:
-        names = f"it names {said(case.backend)}, and nothing is started because a file names it"
-        raise ArtifactError(f"{file}: {names}: give --backend NAME")
-    return case.backend if asked is None else asked
 
 
 def _lacking(case: Case, backend: Any) -> str | None:

@@ -1,1 +1,0 @@
-"""Tests of training/tasks/: files that are read and left out, batches, losses."""
