@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from arbitor.kernels.ambient import plain
+
 from .components import rms_norm
 
 if TYPE_CHECKING:
@@ -21,13 +23,14 @@ def rotary_angles(
     start: int, count: int, head_dim: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """cos, sin float32 [T, head_dim / 2] of the positions start .. start + T - 1. Computed in float64, so a
-    position has one value."""
-    frequencies = ROTARY_BASE ** (
-        -torch.arange(0, head_dim, 2, dtype=torch.float64, device=device) / head_dim
-    )
-    positions = torch.arange(start, start + count, dtype=torch.float64, device=device)
-    angles = positions.unsqueeze(1) * frequencies
-    return angles.cos().float(), angles.sin().float()
+    position has one value. They are kept, and so never made in torch.inference_mode()."""
+    with plain():
+        frequencies = ROTARY_BASE ** (
+            -torch.arange(0, head_dim, 2, dtype=torch.float64, device=device) / head_dim
+        )
+        positions = torch.arange(start, start + count, dtype=torch.float64, device=device)
+        angles = positions.unsqueeze(1) * frequencies
+        return angles.cos().float(), angles.sin().float()
 
 
 def rotate(x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

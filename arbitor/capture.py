@@ -3,8 +3,13 @@ gradient.
 
 There is no float weight to hang a gradient on. The forward takes an *anchor*, an empty leaf that requires
 grad, so that the graph exists although no parameter does; the backward quantises the output gradient for the
-input and leaves what the weight needs with the module (ARB-RUN-001). Everything that is captured is detached;
-a second backward raises (ARB-RUN-004).
+input and leaves what the weight needs with the module (ARB-RUN-001). Everything that is captured is detached
+and the module's own; a second backward raises (ARB-RUN-004).
+
+Its own, since what autograd and the caller hand over may be written to before the update: the gradient of
+`y.backward(g)` is g, one that a hook sees or that a learned offset beside y gets may be the same memory, and
+one buffer may hold the tokens of all batches. Both are copied. Nothing else has to be: what a backend returns
+is nobody else's.
 """
 
 from __future__ import annotations
@@ -42,6 +47,20 @@ class EmbeddingCapture:
     dy: torch.Tensor
 
 
+@dataclass
+class Numbered:
+    """Tokens of one step that a module has numbered (ARB-RNG-006); a forward keeps that of its step."""
+
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class Revision:
+    """The weights of a module as they are until the next change; `became` says what made them so."""
+
+    became: str = "made"
+
+
 class Capturing(Protocol):
     """What a module has whose gradient is captured here."""
 
@@ -52,6 +71,8 @@ class Capturing(Protocol):
     codes: torch.Tensor
     e: torch.Tensor
     captures: list[Any]
+    numbered: Numbered
+    revision: Revision
 
     @property
     def backend(self) -> Backend: ...
@@ -64,17 +85,42 @@ def anchor(device: torch.device) -> torch.Tensor:
     return torch.empty(0, device=device, requires_grad=torch.is_grad_enabled())
 
 
-def _once(ctx: Any, module: Capturing) -> None:
+def _begin(ctx: Any, module: Capturing, count: int) -> None:
+    """Note what a forward of `count` tokens belongs to. After its backend has taken them: a call that is
+    refused takes no numbers."""
+    ctx.module, ctx.captured, ctx.revision = module, False, module.revision
+    ctx.first_row, ctx.numbered = module.number_tokens(count), module.numbered
+
+
+def _check_once(ctx: Any, module: Capturing) -> None:
+    """Refuse a backward whose gradient is captured already, or would be none of this step."""
+    again = "run the forward again"
     if ctx.captured:
         raise RuntimeError(
             f"second backward through the same forward of {module.label}: its gradient is already captured; "
-            "run the forward again"
+            f"{again}"
         )
-    if ctx.updates != module.updates:
+    if ctx.revision is not module.revision:
         raise RuntimeError(
-            f"{module.label} was updated between this forward and its backward; run the forward again"
+            f"{module.label} was {module.revision.became} between this forward and its backward; {again}"
         )
+    if ctx.numbered is not module.numbered:
+        if module.numbered.count:
+            raise RuntimeError(
+                f"{module.label} began another step between this forward and its backward; {again}"
+            )
+        module.numbered = ctx.numbered  # no call since then: the step of that forward goes on
+
+
+def _keep(ctx: Any, capture: LinearCapture | EmbeddingCapture) -> None:
+    """Last of all: a backward that failed before has captured nothing, and may be repeated."""
+    ctx.module.captures.append(capture)
     ctx.captured = True
+
+
+def _own(dy: torch.Tensor) -> torch.Tensor:
+    """The output gradient in contiguous memory that nobody else has."""
+    return dy.clone(memory_format=torch.contiguous_format)  # of a backward without gradients: no graph
 
 
 class LinearFunction(torch.autograd.Function):
@@ -87,8 +133,6 @@ class LinearFunction(torch.autograd.Function):
         if any(ctx.needs_input_grad):
             q_x, q_t, e_x = module.backend.quantise_nearest_both(x)
             ctx.save_for_backward(q_t, e_x)
-            ctx.module, ctx.captured, ctx.updates = module, False, module.updates
-            ctx.first_row = module.number_tokens(x.shape[0])
         else:
             q_x, e_x = module.backend.quantise_nearest(x)
         y: torch.Tensor = module.backend.linear_forward(
@@ -100,6 +144,8 @@ class LinearFunction(torch.autograd.Function):
             module.shape.e_span,
             module.shape.group_size,
         )
+        if any(ctx.needs_input_grad):
+            _begin(ctx, module, x.shape[0])
         return y
 
     @staticmethod
@@ -107,9 +153,9 @@ class LinearFunction(torch.autograd.Function):
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
         """dy float32 [T, O] -> dx float32 [T, I]; leaves a LinearCapture with the module."""
         module: Capturing = ctx.module
-        _once(ctx, module)
+        _check_once(ctx, module)
         q_t, e_x = ctx.saved_tensors
-        dy = dy.detach().contiguous()
+        dy = _own(dy)
         dx = None
         if ctx.needs_input_grad[0]:
             q_d, e_d = module.backend.quantise_stochastic(
@@ -119,7 +165,7 @@ class LinearFunction(torch.autograd.Function):
             dx = module.backend.input_gradient(
                 q_d, e_d, module.codes, module.e, shape.e_base, shape.e_span, shape.group_size, shape.columns
             )
-        module.captures.append(LinearCapture(ctx.first_row, q_t, e_x, dy))
+        _keep(ctx, LinearCapture(ctx.first_row, q_t, e_x, dy))
         return dx, None, None
 
 
@@ -129,20 +175,19 @@ class EmbeddingFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tokens: torch.Tensor, _anchor: torch.Tensor, module: Capturing) -> torch.Tensor:
         """tokens int64 [T] -> y float32 [T, D]."""
-        if any(ctx.needs_input_grad):
-            ctx.save_for_backward(tokens)
-            ctx.module, ctx.captured, ctx.updates = module, False, module.updates
-            ctx.first_row = module.number_tokens(tokens.shape[0])
         y: torch.Tensor = module.backend.embedding_forward(
             tokens, module.codes, module.e, module.shape.group_size, module.shape.columns
         )
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(tokens.clone())
+            _begin(ctx, module, tokens.shape[0])
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[None, None, None]:
         """dy float32 [T, D]; leaves an EmbeddingCapture with the module."""
-        _once(ctx, ctx.module)
+        _check_once(ctx, ctx.module)
         (tokens,) = ctx.saved_tensors
-        ctx.module.captures.append(EmbeddingCapture(ctx.first_row, tokens, dy.detach().contiguous()))
+        _keep(ctx, EmbeddingCapture(ctx.first_row, tokens, _own(dy)))
         return None, None, None

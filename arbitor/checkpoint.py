@@ -5,7 +5,8 @@ that. A file is written beside its destination and moved there (`write_whole`), 
 checkpoint. The tensors are hashed as ARB-STATE-008 says and the hash is in the metadata; it is the number
 that runs are compared by, so it is the same for both formats of the codes. And the metadata (configuration,
 step, that hash) are hashed too, the `seal`: a flipped bit in the step count is as wrong as one in a weight.
-`load_checkpoint` checks all of it before it returns anything.
+`load_checkpoint` checks all of it before it returns anything, the header before the data are read: a file
+that anybody may have written takes memory in proportion to its own size.
 
 The codes are stored as they are in memory, four trits a byte ("2bit"), or with five ("dense"), a fifth
 smaller. Runtime state (KV caches, windows) has no place in a checkpoint (ARB-MODEL-003); the caller does not
@@ -15,22 +16,49 @@ pass it.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import safetensors
 import safetensors.torch
 import torch
 
+from arbitor.kernels import reading
+from arbitor.kernels.reading import Unreadable, said
+from arbitor.kernels.writing import write_whole as write_whole  # imported from here by many
+
+from .state import first_place
+
 FORMAT = "arbitor-checkpoint"
 FORMAT_VERSION = 1
 SPECIFICATION = 1
 FORMATS = ("2bit", "dense")
+
+_SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+# of the metadata that a seal fits
+_METADATA = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["format", "format_version", "specification", "codes", "columns", "config", "step", "digest"],
+    "properties": {
+        "format": {"const": FORMAT},
+        "format_version": {"const": str(FORMAT_VERSION)},
+        "specification": {"const": str(SPECIFICATION)},
+        "codes": {"enum": list(FORMATS)},
+        "columns": {"type": "string"},
+        "config": {"type": "string"},
+        "step": {"type": "string", "pattern": "^[0-9]{1,19}$"},
+        "digest": _SHA256,
+    },
+}
+_COLUMNS = {
+    "type": "object",
+    "additionalProperties": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
+}
 
 # Integers as wide as an element carry the bits of any dtype, also of those that NumPy lacks.
 _CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -68,27 +96,6 @@ def state_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path``; a kill at any moment leaves the old file or the new one (ARB-TRAIN-004)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the move itself is on disk once the folder is
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def ternary_options(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The trainers' options in the `config` of a checkpoint. Raises ValueError if they did not write it, or
     for a float twin's."""
@@ -114,8 +121,9 @@ def save_checkpoint(
 
     ``tensors`` named ``codes`` or ``*.codes`` are uint8 [R, ceil(C/4)] (section 2); "dense" needs their C in
     ``columns``. ``config`` comes back as JSON gives it: tuples as lists, keys as strings. Raises `ValueError`
-    for an unknown ``fmt``, a negative step, illegal codes, a missing column count or a config that is not
-    JSON, `TypeError` for codes that are not uint8; the file at ``path`` is then as it was.
+    for an unknown ``fmt``, a negative step, illegal codes, a missing column count, and names, ranks or a
+    config that could not be read back, `TypeError` for codes that are not uint8; the file at ``path`` is then
+    as it was.
     """
     if fmt not in FORMATS:
         raise ValueError(f"checkpoint format {fmt!r}, expected '2bit' or 'dense'")
@@ -144,7 +152,10 @@ def save_checkpoint(
         "step": str(int(step)),
         "digest": digest,
     }
-    write_whole(Path(path), safetensors.torch.save(stored, {**metadata, "seal": _seal(metadata)}))
+    data = safetensors.torch.save(stored, {**metadata, "seal": _seal(metadata)})
+    # what cannot be read back is not written
+    _read_metadata(reading.safetensors_header(io.BytesIO(data))[1])
+    write_whole(Path(path), data)
     return digest
 
 
@@ -156,59 +167,79 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     ARB-STATE-006). There is one version so far; none is read as if it were another.
     """
     try:
-        return _parse(Path(path).read_bytes())
+        with reading.regular(path) as file:
+            return _parse(file)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except CheckpointError as error:
+    except MemoryError:
+        raise CheckpointError(f"{path}: cannot be read: it does not fit into memory") from None
+    except (CheckpointError, Unreadable) as error:
         raise CheckpointError(f"{path}: {error}") from error.__cause__
 
 
-def _parse(data: bytes) -> Checkpoint:
-    metadata = _read_metadata(data)
+def _parse(file: BinaryIO) -> Checkpoint:
+    header, metadata, end = reading.safetensors_header(file)
+    fmt, config, widths = _read_metadata(metadata)
+    file.seek(0)
+    data = file.read(end + 1)
+    if len(data) < end or data[: len(header)] != header:
+        raise CheckpointError(f"truncated: {len(data)} bytes, the data end at {end}")
     try:
         tensors = safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"the safetensors header does not fit the data: {error}") from error
-    try:
-        config, widths = json.loads(metadata["config"]), json.loads(metadata["columns"])
-        step, fmt = int(metadata["step"]), metadata["codes"]
-        if not isinstance(config, dict) or not isinstance(widths, dict) or step < 0 or fmt not in FORMATS:
-            raise ValueError(f"codes {fmt!r}, step {step}, a config that is a {type(config).__name__}")
-    except (KeyError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"the metadata cannot be read: {error}") from error
-    for name in filter(_is_codes, tensors):
+    for name in filter(_is_codes, sorted(tensors)):
         try:
+            if fmt == "dense" and name not in widths:
+                raise ValueError("the columns of its dense trits are not there")
             if fmt == "dense":
                 tensors[name] = _from_dense(tensors[name], widths[name])
             _check_codes(name, tensors[name])
-        except (KeyError, ValueError, TypeError) as error:
+        except (ValueError, TypeError) as error:
             raise CheckpointError(f"tensor {name!r} is illegal: {error}") from error
     digest = state_hash(tensors)
     if digest != metadata["digest"]:
         raise CheckpointError(f"altered: the tensors hash to {digest}, the file says {metadata['digest']}")
-    return Checkpoint(tensors, config, step, digest, fmt)
+    return Checkpoint(tensors, config, int(metadata["step"]), digest, fmt)
 
 
-def _read_metadata(data: bytes) -> dict[str, str]:
-    """The metadata of a file that is complete, ours, of this version, and has an intact seal."""
-    header = _read_header(data)
-    metadata = header.get("__metadata__", {})
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        found = metadata.get("format") if isinstance(metadata, dict) else None
+def _read_metadata(metadata: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, int]]:
+    """Format of the codes, config and columns of metadata that are ours, of this version, with a seal that
+    fits, and of the schema."""
+    if metadata.get("format") != FORMAT:
+        found = said(metadata.get("format"))
         raise CheckpointError(
-            f"a safetensors file, but not an arbitor checkpoint: format is {found!r}, expected {FORMAT!r}"
+            f"a safetensors file, but not an arbitor checkpoint: format is {found}, expected {FORMAT!r}"
         )
     for key, known in (("format_version", FORMAT_VERSION), ("specification", SPECIFICATION)):
-        found = metadata.get(key)
-        if found != str(known):
-            raise CheckpointError(f"{key} is {found!r}, expected {str(known)!r}{_age(found, known)}")
-    seal, own = metadata.pop("seal", None), _seal(metadata)
-    if seal != own:
+        version = metadata.get(key)
+        if version != str(known):
+            raise CheckpointError(f"{key} is {said(version)}, expected {str(known)!r}{_age(version, known)}")
+    bare = {key: value for key, value in metadata.items() if key != "seal"}
+    if metadata.get("seal") != _seal(bare):
         what = "the metadata (configuration, step, digest)"
-        raise CheckpointError(f"altered: {what} hash to {own}, their seal is {seal!r}")
-    return metadata
+        found = said(metadata.get("seal"))
+        raise CheckpointError(f"altered: {what} hash to {_seal(bare)}, their seal is {found}")
+    try:
+        fault = reading.schema_fault(bare, _METADATA)
+        if fault is not None:
+            raise Unreadable(fault)
+        config, widths = (_json_in(bare, key) for key in ("config", "columns"))
+        fault = reading.schema_fault(widths, _COLUMNS)
+        if fault is not None:
+            raise Unreadable(f"columns {fault}")
+    except Unreadable as error:
+        raise CheckpointError(f"the metadata cannot be read: {error}") from error
+    return bare["codes"], config, widths
+
+
+def _json_in(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+    try:
+        return reading.json_object(metadata[key].encode("utf-8", "surrogatepass"))
+    except Unreadable as error:
+        raise Unreadable(f"{key}: {error}") from None
 
 
 def _age(version: object, known: int) -> str:
@@ -216,29 +247,6 @@ def _age(version: object, known: int) -> str:
     if not isinstance(version, str) or not version.isdecimal() or len(version) > 9:
         return ""
     return f"; it was written by {'a newer' if int(version) > known else 'an older'} arbitor"
-
-
-def _read_header(data: bytes) -> dict[str, Any]:
-    """The header of a complete safetensors file: 8 bytes of length, the header in JSON, the data."""
-    if len(data) < 8:
-        raise CheckpointError(
-            f"truncated: {len(data)} bytes, a safetensors file begins with 8 bytes of header length"
-        )
-    length = int.from_bytes(data[:8], "little")
-    if data[8:9] not in (b"", b"{") or length > 100_000_000:  # the format's own limit for a header
-        start = f"it begins with {data[:9]!r}, expected the length of a header and '{{'"
-        raise CheckpointError(f"not a safetensors file: {start}")
-    if len(data) < 8 + length:
-        raise CheckpointError(f"truncated: {len(data)} bytes, the header alone ends at {8 + length}")
-    try:
-        header = json.loads(data[8 : 8 + length])
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        end = 8 + length + max(ends, default=0)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"not a safetensors file: its header cannot be read ({error})") from error
-    if len(data) < end:
-        raise CheckpointError(f"truncated: {len(data)} bytes, the data end at {end}")
-    return dict(header)
 
 
 def _seal(metadata: Mapping[str, str]) -> str:
@@ -255,9 +263,9 @@ def _check_codes(name: str, codes: torch.Tensor) -> None:
         raise TypeError(f"{name} is {codes.dtype}, expected torch.uint8")
     if codes.dim() != 2:
         raise ValueError(f"{name} has shape {list(codes.shape)}, expected two dimensions")
-    bad = (codes & (codes >> 1) & 0b01010101).nonzero()
-    if len(bad):
-        row, column = bad[0].tolist()
+    place = first_place((codes & (codes >> 1) & 0b01010101).bool())
+    if place is not None:
+        row, column = place
         raise ValueError(
             f"{name}[{row}, {column}] is {int(codes[row, column]):#04x}, expected no field with code 3"
         )

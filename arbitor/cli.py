@@ -14,6 +14,7 @@ from pathlib import Path
 from . import __version__
 from .judge.interrupts import LINE, STATUS, imports_left_at_once
 from .judge.mutants.catalogue import GENERAL, SETS
+from .refusal import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,11 +80,11 @@ def _run(own: list[str], passed_on: list[str]) -> int:
             return write_summary(options.file, options.out)
         from .judge.report.check import check as check_report
 
-        return check_report(options.file)
+        return max(check_report(file) for file in options.files)
     from .judge.verify import Asked, verify
 
     where = (options.report, options.capabilities, options.waivers, options.case_timeout)
-    return verify(Asked(options.backend, options.device, *where), passed_on)
+    return verify(Asked(options.backend, options.device, *where, options.only, options.all), passed_on)
 
 
 def _sample(options: argparse.Namespace) -> int:
@@ -94,7 +95,7 @@ def _sample(options: argparse.Namespace) -> int:
         how = Sampling(options.bytes, options.temperature, options.top_k, options.seed)
     except ValueError as error:
         return refuse(str(error))
-    where = (options.backend, options.device, options.threads)
+    where = (options.backend, options.device, options.threads, options.window)
     return sample(options.checkpoint, options.prompt, how, *where)
 
 
@@ -107,7 +108,9 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="arbitor", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser: argparse.ArgumentParser = Parser(
+        prog="arbitor", description=__doc__.splitlines()[0] if __doc__ else None
+    )
     parser.add_argument("--version", action="version", version=f"arbitor {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     doctor = commands.add_parser("doctor", help="what works on this machine, and why the rest does not")
@@ -115,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser(
         "verify",
         help="run the conformance suite on one backend and write a report",
-        epilog="what follows -- goes to pytest:   arbitor verify --backend torch -- -k update -n 2",
+        epilog="what follows -- goes to pytest:   arbitor verify --backend torch --only update -- -n 2 -x",
     )
     verify.add_argument(
         "--backend",
@@ -131,6 +134,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument(
         "--report", type=Path, metavar="FILE", help="default: reports/verify-<backend>-<time>.json"
+    )
+    part = verify.add_mutually_exclusive_group()
+    part.add_argument(
+        "--only", action="append", default=[], metavar="NAME",
+        help="tests of this operation or family (packing, ...); a list with commas, or given again",
+    )  # fmt: skip
+    part.add_argument(
+        "--all",
+        action="store_true",
+        help="the whole suite: without it a backend that is none of ours has what kernels decide",
     )
     bench = commands.add_parser("bench", help="time backends that are exact, beside what people use today")
     bench.add_argument(
@@ -207,7 +220,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     actions = report.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="reject one that is truncated, edited, reordered or empty")
-    check.add_argument("file", type=Path, metavar="FILE", help="a report, FILE.json")
+    check.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a report, FILE.json")
     summary = actions.add_parser("summary", help="all of one but its tests, which are counted by file")
     summary.add_argument("file", type=Path, metavar="FILE", help="a whole report, FILE.json")
     summary.add_argument("--out", type=Path, metavar="FILE", required=True, help="where to write it, as JSON")
@@ -235,7 +248,7 @@ def _add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     mutants.add_argument("--only", default="", metavar="TEXT", help="those with this in their id")
     mutants.add_argument(
-        "--one-per-clause", action="store_true", help="of each set the first one of each clause"
+        "--one-per-clause", action="store_true", help="of each set the first of each clause and of each kind"
     )
     mutants.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="default: cpu")
     mutants.add_argument(
@@ -280,6 +293,11 @@ def _add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     sample.add_argument(
         "--seed", type=int, default=0, metavar="S", help="the same one gives the same text (default: 0)"
     )
+    sample.add_argument(
+        "--window", default="trained", metavar="N",
+        help="positions that attention sees, or all (default: trained, which is as many as in training: "
+        "of what lies beyond, a model has learnt nothing)",
+    )  # fmt: skip
     sample.add_argument(
         "--backend",
         metavar="NAME",

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from arbitor.kernels import registry
+from arbitor.kernels.operations import MAX_TOKENS
 
 from .capture import (
     WEIGHT_GRADIENT,
@@ -22,22 +23,13 @@ from .capture import (
     EmbeddingFunction,
     LinearCapture,
     LinearFunction,
+    Numbered,
+    Revision,
     anchor,
 )
 from .ranks import POISONED, Ranks, quantise_on_ranks
+from .schedule import UpdateRule
 from .state import TernaryShape, check_state, read_numbers
-
-
-@dataclass(frozen=True)
-class UpdateRule:
-    """Settings of the update (section 6); gains are Q16 integers, 65536 is 1.0."""
-
-    rule: str = "scaled"
-    gain: int = 3 << 16
-    vote_max: int = 16
-    accum_threshold: int = 32
-    scale_gain: int = 1 << 14
-    e_accum_threshold: int = 32
 
 
 @dataclass(frozen=True)
@@ -88,15 +80,20 @@ class TernaryModule(nn.Module):
         self.frozen = False
         self.label = type(self).__name__
         self.captures: list[Any] = []
+        self.numbered, self.revision = Numbered(), Revision()
         self.ranks: Ranks | None = None
-        self._tokens_numbered = 0
         self._asked = registry.asked_for(backend)
         self._taken = ("", "")  # device type and backend
-        self.register_buffer("codes", self.backend.initialise(rows, columns, seed, tensor_id))
+        codes = self.backend.initialise(rows, columns, seed, tensor_id)
+        self.register_buffer("codes", codes.to(torch.get_default_device()))
         self._shape_of(self.get_extra_state())  # refuses what is out of range
         groups = (rows, self.shape.groups)
-        self.register_buffer("t_accum", torch.zeros(rows, columns, dtype=torch.int8))
-        self.register_buffer("e", torch.full(groups, e, dtype=torch.int8))
+        self._add_buffer("t_accum", (rows, columns), torch.int8)
+        self._add_buffer("e", groups, torch.int8, e)
+
+    def _add_buffer(self, name: str, extents: tuple[int, ...], dtype: torch.dtype, value: int = 0) -> None:
+        """A buffer beside the codes, where the default device is."""
+        self.register_buffer(name, torch.full(extents, value, dtype=dtype, device=self.codes.device))
 
     @property
     def backend(self) -> registry.Backend:
@@ -104,7 +101,8 @@ class TernaryModule(nn.Module):
         copied and pickled."""
         device = self._buffers["codes"].device.type if "codes" in self._buffers else "cpu"  # type: ignore[union-attr]
         if self._taken[0] != device:
-            self._taken = (device, registry.choose(self._asked, device).backend.name)
+            where = "cpu" if device == "meta" else device  # made without elements: some will come
+            self._taken = (device, registry.choose(self._asked, where).backend.name)
         return registry.select(self._taken[1])
 
     def stream(self, purpose: int) -> int:
@@ -115,14 +113,20 @@ class TernaryModule(nn.Module):
         """Number of the next call's first token in this step (ARB-RNG-006); of this rank's first one, where
         all ranks' tokens of a call are numbered in rank order (ARB-RANK-002)."""
         rank, size = (self.ranks.rank, self.ranks.size) if self.ranks else (0, 1)
-        first = self._tokens_numbered + rank * count
-        self._tokens_numbered += size * count
+        first = self.numbered.count + rank * count
+        self.numbered.count += size * count
         return first
 
     def clear_captures(self) -> None:
         """Forget what backward left, and start numbering tokens again (ARB-RUN-006)."""
         self.captures.clear()
-        self._tokens_numbered = 0
+        self.numbered = Numbered()
+
+    def _revised(self, became: str) -> None:
+        """The weights are others now, or elsewhere: what was captured for them goes, and a forward from
+        before has no backward any more (ARB-RUN-004)."""
+        self.clear_captures()
+        self.revision = Revision(became)
 
     def prepare(self) -> Prepared:
         """Quantise the captured gradients over all calls of the step; changes nothing."""
@@ -139,6 +143,7 @@ class TernaryModule(nn.Module):
         )
         counts = self._operation()(*prepared.arguments, *self.state().values(), *how)
         self.updates += 1
+        self._revised("updated")
         return counts
 
     def _operation(self) -> Callable[..., torch.Tensor]:
@@ -153,7 +158,8 @@ class TernaryModule(nn.Module):
         seed high."""
         shape = self.shape
         numbers = (shape.e_base, shape.e_span, shape.group_size, self.tensor_id, self.updates)
-        return torch.tensor([*numbers, self.seed & 0xFFFFFFFF, self.seed >> 32], dtype=torch.int64)
+        seed = (self.seed & 0xFFFFFFFF, self.seed >> 32)
+        return torch.tensor((*numbers, *seed), dtype=torch.int64, device="cpu")
 
     def set_extra_state(self, state: torch.Tensor) -> None:
         """Take over what `get_extra_state` gave; extents stay this module's own."""
@@ -185,17 +191,24 @@ class TernaryModule(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         self.check_incoming(state_dict, prefix)
+        for name, own in self._buffers.items():
+            if own is not None and own.is_inference():  # made in that mode: out of it nothing is copied there
+                self._buffers[name] = own.clone()
         super()._load_from_state_dict(state_dict, prefix, *rest)
+        if any(prefix + name in state_dict for name in (*self._buffers, "_extra_state")):
+            self._revised("loaded")
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> TernaryModule:
-        """Devices may change, dtypes never do (ARB-STATE-007); captures belong to the old device and go."""
+        """Devices may change, dtypes never do (ARB-STATE-007); captures belong to the old device and go, and
+        stay where nothing moves."""
         before = dict(self._buffers)
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, old in before.items():
             new = self._buffers[name]
             if old is not None and new is not None and new.dtype != old.dtype:
                 self._buffers[name] = old.to(new.device)
-        self.clear_captures()
+        if any(self._buffers[name] is not old for name, old in before.items()):
+            self._revised("moved")
         return self
 
     def extra_repr(self) -> str:
@@ -216,7 +229,7 @@ class TernaryLinear(TernaryModule):
 
     def __init__(self, in_features: int, out_features: int, **options: Any) -> None:
         super().__init__(out_features, in_features, **options)
-        self.register_buffer("e_accum", torch.zeros(out_features, self.shape.groups, dtype=torch.int8))
+        self._add_buffer("e_accum", (out_features, self.shape.groups), torch.int8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., I] -> y float32 [..., O]. Raises ValueError if the last axis is not I."""
@@ -268,8 +281,8 @@ class TernaryEmbeddingTable(TernaryModule):
     def __init__(self, num_embeddings: int, embedding_dim: int, **options: Any) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
         groups = (num_embeddings, self.shape.groups)
-        self.register_buffer("corr_accum", torch.zeros(groups, dtype=torch.int16))
-        self.register_buffer("step_counter", torch.zeros(num_embeddings, dtype=torch.int32))
+        self._add_buffer("corr_accum", groups, torch.int16)
+        self._add_buffer("step_counter", (num_embeddings,), torch.int32)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens int64 [...] -> y float32 [..., D]. Raises ValueError for a token outside the table."""
@@ -284,6 +297,8 @@ class TernaryEmbeddingTable(TernaryModule):
             _join([everywhere(c.tokens) for c in captures]),
             _join([everywhere(c.dy) for c in captures]),
         )
+        if len(tokens) > MAX_TOKENS:  # refused here and not by the update, before which others have changed
+            raise ValueError(f"{self.label}: an update is of at most {MAX_TOKENS} tokens, got {len(tokens)}")
         q, e = self.backend.quantise_stochastic(
             dy.view(1, -1), self.seed, self.updates, self.stream(WEIGHT_GRADIENT), 0
         )

@@ -13,7 +13,7 @@ from rich.text import Text
 from arbitor.kernels import registry
 from arbitor.kernels.miscompiles import MISCOMPILES
 from arbitor.kernels.operations import OPERATIONS
-from arbitor.kernels.plugins import sources
+from arbitor.kernels.plugins import keeper, sources
 
 from . import __version__
 from .provenance import devices, package_version, settings, toolchain
@@ -78,11 +78,20 @@ def _machine() -> Table:
     table.add_row("CUDA", Text("; ".join(devices()) or f"no device (torch is built {built})"))
     for name, number in toolchain().items():
         table.add_row(name, number or "not installed")
+    table.add_row("strangers", _closed_off())
     for name, value in settings().items():
         table.add_row(name, Text(value))
     if not settings():
         table.add_row("environment", "no ARB variable is set")
     return table
+
+
+def _closed_off() -> str:
+    """What keeps the process of a stranger's backend from the suite (docs/cheats.md)."""
+    found = keeper.version()
+    if not found:
+        return "in processes of their own; no Landlock in this kernel keeps them from the suite's files"
+    return f"in processes of their own, kept from the suite's files by Landlock {found}"
 
 
 def _backends() -> Table:

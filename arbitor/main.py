@@ -139,8 +139,21 @@ class ARBModel(nn.Module):
         """tokens int64 [B, T] -> logits float32 [B, T, 288].
 
         `stateful` continues after the tokens of earlier stateful calls (KV cache, window) until
-        `reset_runtime_state`. Gradients stay inside one call.
+        `reset_runtime_state`. Gradients stay inside one call. A call that fails has not been.
         """
+        if not stateful:
+            return self._logits(tokens)
+        attentions = [module for module in self.modules() if isinstance(module, CausalAttention)]
+        position, caches = self._position, [attention._cache for attention in attentions]
+        try:
+            return self._logits(tokens, stateful=True)
+        except BaseException:  # some layers have extended their caches
+            self._position = position
+            for attention, cache in zip(attentions, caches, strict=True):
+                attention._cache = cache
+            raise
+
+    def _logits(self, tokens: torch.Tensor, stateful: bool = False) -> torch.Tensor:
         hidden = self._trunk(rms_norm(self.embedding(tokens)), stateful)
         logits: torch.Tensor = self.head(hidden)
         return logits

@@ -93,7 +93,7 @@ class MixtureOfExperts(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x float32 [..., d] -> x changed by the experts."""
         flat = x.reshape(-1, x.shape[-1])
-        rows, keep = torch.arange(len(flat), device=x.device), torch.ones(len(flat), 1, device=x.device)
+        rows, keep = torch.arange(len(flat), device=x.device), flat.new_ones(len(flat), 1)
         self._tokens += len(flat)
         for number in range(self.max_iters):
             h = rms_norm(flat[rows])
@@ -131,7 +131,8 @@ class MixtureOfExperts(nn.Module):
         usage = torch.bincount(chosen.flatten(), minlength=experts)
         self._usage = usage if self._usage is None else self._usage + usage
         if p.requires_grad:
-            self._balance.append(experts * (usage / usage.sum() * p.mean(0)).sum())
+            shares = usage.to(p.dtype) / usage.sum()  # of two integers it is of the default dtype
+            self._balance.append(experts * (shares * p.mean(0)).sum())
 
     def take_balance(self) -> torch.Tensor | None:
         """The mean balance loss of the passes since the last call of this, None without any; forgets them."""

@@ -4,11 +4,14 @@ architecture."""
 from __future__ import annotations
 
 import itertools
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from .components import TernaryEmbeddingTable, TernaryLinear
+from .state import read_numbers
 
 
 class Parts(Protocol):
@@ -54,3 +57,46 @@ class TernaryParts:
             e_span=self._e_span,
             backend=self._backend,
         )
+
+
+class PartsOfAFile(TernaryParts):
+    """Ternary parts that a checkpoint has: each is looked for there, by its tensor_id and its extents, before
+    it is made. So a model takes no more memory than the file, whatever its options say."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], *how: Any) -> None:
+        super().__init__(*how)
+        self._there, self._made = _extents(tensors), 0
+
+    def linear(self, in_features: int, out_features: int) -> TernaryLinear:
+        """As of TernaryParts. Raises `ValueError` if the file has none of these extents in its place."""
+        self._find(out_features, in_features)
+        return super().linear(in_features, out_features)
+
+    def embedding(self, rows: int, columns: int) -> TernaryEmbeddingTable:
+        """As of TernaryParts. Raises `ValueError` if the file has none of these extents in its place."""
+        self._find(rows, columns)
+        return super().embedding(rows, columns)
+
+    def _find(self, rows: int, columns: int) -> None:
+        name, *extents = self._there.get(self._made, ("none", 0, 0))
+        if extents != [rows, columns]:
+            of_file = f"{name}, {extents[0]} x {extents[1]}" if extents[0] else "no such matrix"
+            raise ValueError(f"matrix {self._made} of them is {rows} x {columns}, the file has {of_file}")
+        self._made += 1
+
+
+def _extents(tensors: Mapping[str, torch.Tensor]) -> dict[int, tuple[str, int, int]]:
+    """Name, rows and columns of the ternary matrices of a file, by tensor_id: the order of construction."""
+    found: dict[int, tuple[str, int, int]] = {}
+    for name in sorted(tensors):
+        module, _, part = name.rpartition(".")
+        votes = tensors.get(f"{module}.t_accum")
+        if part != "_extra_state" or votes is None:
+            continue
+        number = read_numbers(module, tensors[name])["tensor_id"]
+        if number in found:
+            raise ValueError(f"{found[number][0]} and {module} both have the tensor_id {number}")
+        if votes.dim() != 2:
+            raise ValueError(f"{module}.t_accum has shape {tuple(votes.shape)}, expected two extents")
+        found[number] = (module, *votes.shape)
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -41,7 +42,29 @@ class Ranks:
 
     def any(self, flag: bool) -> bool:
         """Whether it is true on some rank."""
-        return bool(self.largest(torch.tensor([int(flag)], dtype=torch.int32)))
+        return bool(self.largest(torch.tensor([int(flag)], dtype=torch.int32, device="cpu")))
+
+    def differing(self, numbers: Sequence[int]) -> list[int]:
+        """Places of the numbers, of 31 bits and as many on each rank, that are not the same on all."""
+        own = torch.tensor([*numbers, *(-number for number in numbers)], dtype=torch.int32, device="cpu")
+        most = self.largest(own).tolist()
+        pairs = zip(most[: len(numbers)], most[len(numbers) :], strict=True)
+        return [place for place, (largest, smallest) in enumerate(pairs) if largest != -smallest]
+
+    def sum_gradients(self, parameters: Sequence[torch.Tensor]) -> None:
+        """Make each gradient the sum over all ranks: a rank without one adds zeros, and where no rank has one
+        there stays none. So all ranks make the same calls, whatever their tokens reached."""
+        own = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32, device="cpu")
+        for parameter, reached in zip(parameters, self.largest(own).tolist(), strict=True):
+            if reached:
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.sum(gradient)
+
+    def texts(self, text: str) -> list[str]:
+        """The texts of all ranks, in rank order."""
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, text)
+        return found
 
     def gather(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensors of all ranks, of one shape, along axis 0 in rank order."""
@@ -55,6 +78,11 @@ class Ranks:
             raise ValueError(f"a batch of {len(tensor)} cannot be cut into {self.size} equal parts")
         share = len(tensor) // self.size
         return tensor[self.rank * share : (self.rank + 1) * share]
+
+
+def speaks() -> bool:
+    """Whether this process is the one of those that `torchrun` has started that says what all would say."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def start_ranks(device: str = "auto") -> Ranks | None:

@@ -7,11 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from arbitor.kernels.operations import RULES, SCALAR_RANGES
-
-from .components import UpdateRule
 from .moe import MixtureOfExperts
 from .ranks import Ranks
+from .schedule import UpdateRule
 from .update import ternary_modules
 
 
@@ -24,18 +22,10 @@ def configure_ternary_training(
     Raises ValueError or TypeError for a setting out of range before any module is touched.
     """
     settings = {"accum_threshold": accum_threshold, "e_accum_threshold": e_accum_threshold, **settings}
-    for name, value in settings.items():
+    for name in settings:
         if name not in UpdateRule.__dataclass_fields__:
             raise TypeError(f"unknown setting {name!r}; known: {', '.join(UpdateRule.__dataclass_fields__)}")
-        if name == "rule":
-            if value not in RULES:
-                raise ValueError(f"rule must be one of {', '.join(RULES)}, got {value!r}")
-            continue
-        lowest, highest = SCALAR_RANGES[name]
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-        if not lowest <= value <= highest:
-            raise ValueError(f"{name} must be in {lowest}..{highest}, got {value}")
+    UpdateRule(**settings)  # refuses, also where there is no module
     for module in ternary_modules(model).values():
         module.settings = replace(module.settings, **settings)
     return accum_threshold

@@ -1,17 +1,18 @@
 """`arbitor sample`: text from a checkpoint of the trainers, a byte at a time through the KV cache.
 
 One stateful forward a byte gives what full forwards over the growing text would (ARB-MODEL-002), so a sample
-shows the model and not the cache. Nothing is random but one CPU generator that draws once a byte: a seed is a
-text.
+shows the model and not the cache. Attention sees as many positions as it was trained on, unless told
+otherwise: beyond them a model knows nothing. Nothing is random but one CPU generator that draws once a byte:
+a seed is a text.
 """
 
 from __future__ import annotations
 
 import codecs
+import dataclasses
 import math
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,12 @@ from typing import Any
 import torch
 
 from arbitor.kernels import registry
+from arbitor.kernels.reading import said
 
 from .checkpoint import CheckpointError, load_checkpoint, ternary_options
 from .main import ARBConfig, ARBModel
-from .refusal import refuse
+from .parts import PartsOfAFile
+from .refusal import plain, refuse
 
 BYTES = 256  # the tokens from here on are specials, which are no text
 START = b"\n"  # stands in for an empty prompt: attention needs something to look at
@@ -33,6 +36,9 @@ MODALITIES = {
     "frames_in": "audio (enable_audio)",
     "noised_in": "diffusion (enable_diffusion)",
 }
+TRAINED, ALL = "trained", "all"  # windows of attention that are no number
+# of what a model is made of by its options; what is 2^31 or more is nowhere an extent
+HIGHEST = {"seed": 2**64 - 1, "max_moe_iters": 1024}
 PROMPT_CHUNK = 256  # bytes a forward of the prompt, so that scores take this times its length, not its square
 INTERRUPTED, BROKEN_PIPE = 130, 141  # what shells report for SIGINT and SIGPIPE
 
@@ -79,23 +85,58 @@ def model_config(config: Mapping[str, Any]) -> ARBConfig:
     return ARBConfig(**found, window=window)
 
 
+def trained_context(config: Mapping[str, Any]) -> int:
+    """How many positions attention saw, at most, when the trainer that wrote this `config` trained it.
+
+    Raises `ValueError` as `model_config` does.
+    """
+    options = ternary_options(config)
+    seen = _number(options, "ctx")
+    if options.get("window") is None:
+        return seen
+    window = _number(options, "window")
+    return window if options.get("preserve_state") else min(window, seen)
+
+
+def window_of(asked: str, config: Mapping[str, Any]) -> int | None:
+    """The window that is asked for: "trained", "all" (None) or a number. Raises `ValueError` for others."""
+    if asked == TRAINED:
+        try:
+            return trained_context(config)
+        except ValueError as error:
+            raise ValueError(f"{error}; --window N or --window {ALL} says it instead") from None
+    if asked == ALL:
+        return None
+    if not asked.isascii() or not asked.isdecimal() or not 1 <= int(asked[:20]) < 2**31:
+        expected = f"expected {TRAINED}, {ALL}, or a number in 1..2^31-1"
+        raise ValueError(f"--window {said(asked)}: {expected}")
+    return int(asked)
+
+
 def _number(options: Mapping[str, Any], name: str) -> int:
     value = options.get(name)
-    lowest = 0 if name in ("seed", "experts") else 1
+    lowest, highest = 0 if name in ("seed", "experts") else 1, HIGHEST.get(name, 2**31 - 1)
     if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise ValueError(f"its options.{name} is {value!r}, expected an integer, {lowest} or more")
+        raise ValueError(f"its options.{name} is {said(value)}, expected an integer, {lowest} or more")
+    if value > highest:
+        raise ValueError(f"its options.{name} is {value}, expected at most {highest}")
     return value
 
 
-def load_model(path: Path, backend: str | None = None, device: str = "auto") -> ARBModel:
+def load_model(
+    path: Path, backend: str | None = None, device: str = "auto", window: str = TRAINED
+) -> ARBModel:
     """The model of a checkpoint on `device`; "auto" is CUDA where there is one and the backend can use it.
+    `window`: how many positions attention sees, "trained" for as many as in training, "all" for all.
 
     Raises `CheckpointError` for a file that is not whole, not ours or not of a ternary model of text alone,
     `ValueError` or `BackendUnavailable` for a backend or a device that does not work here.
     """
     checkpoint = load_checkpoint(path)
     try:
-        config = model_config(checkpoint.config)
+        config = dataclasses.replace(
+            model_config(checkpoint.config), window=window_of(window, checkpoint.config)
+        )
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     modules = {name.partition(".")[0] for name in checkpoint.tensors}
@@ -105,8 +146,12 @@ def load_model(path: Path, backend: str | None = None, device: str = "auto") -> 
             f"{path}: a checkpoint of a model with {' and '.join(others)}, and sample writes text only"
         )
     place = registry.device_for(device, backend)
-    model = ARBModel(config, backend=backend)
+    registry.choose(backend)  # what does not work here is no fault of the file
     try:
+        model = ARBModel(
+            config,
+            parts=PartsOfAFile(checkpoint.tensors, config.seed, config.group_size, config.e_span, backend),
+        )
         model.load_state_dict(checkpoint.tensors)
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: its tensors are not those of its options: {error}") from error
@@ -159,11 +204,19 @@ def decoded(stream: Iterable[int]) -> Iterator[str]:
 
 
 def harmless(text: str) -> str:
-    """`text` without control characters but newline and tab: in a terminal noise can be commands."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in text)
+    """`text` without what a terminal would take for a command, but newline and tab."""
+    return plain(text, keep="\n\t", instead="\ufffd")
 
 
-def sample(path: Path, prompt: str, how: Sampling, backend: str | None, device: str, threads: int) -> int:
+def sample(
+    path: Path,
+    prompt: str,
+    how: Sampling,
+    backend: str | None,
+    device: str,
+    threads: int,
+    window: str = TRAINED,
+) -> int:
     """Write what follows `prompt` to stdout, and a newline; gives the exit status.
 
     0; 2 with one sentence on stderr and nothing on stdout for bad input; 130 after Ctrl-C, after a newline;
@@ -175,7 +228,7 @@ def sample(path: Path, prompt: str, how: Sampling, backend: str | None, device: 
     try:
         # a shell's argument may be bytes that are no UTF-8; Python hands them over as surrogates
         given = prompt.encode("utf-8", "surrogateescape")
-        model = load_model(path, backend, device)
+        model = load_model(path, backend, device, window)
     except (ValueError, RuntimeError) as error:
         return refuse(str(error))
     except KeyboardInterrupt:

@@ -68,6 +68,7 @@ def read_numbers(owner: str, tensor: torch.Tensor) -> dict[str, int]:
         raise TypeError(f"{owner}: extra state must be int64, got {tensor.dtype}")
     if tensor.shape != (len(NUMBERS),):
         raise ValueError(f"{owner}: extra state must have shape (7,), got {tuple(tensor.shape)}")
+    _refuse_meta(f"{owner}: extra state", tensor)
     values = dict(zip(NUMBERS, tensor.tolist(), strict=True))
     for name, (lowest, highest) in NUMBERS.items():
         if not lowest <= values[name] <= highest:
@@ -75,6 +76,21 @@ def read_numbers(owner: str, tensor: torch.Tensor) -> dict[str, int]:
     if values["group_size"] % 4:
         raise ValueError(f"{owner}: group_size must be a multiple of 4, got {values['group_size']}")
     return values
+
+
+def _refuse_meta(name: str, tensor: torch.Tensor) -> None:
+    """Where a model was made without elements, each of its tensors has to be brought. Raises ValueError."""
+    if tensor.is_meta:
+        raise ValueError(f"{name} is on the device meta: it has no elements, expected a tensor with some")
+
+
+def first_place(mask: torch.Tensor) -> list[int] | None:
+    """Where a bool tensor is first true, in C order, or None: a byte an element, where all places at once
+    would take 8 an axis."""
+    if not bool(mask.any()):
+        return None
+    first = mask.flatten().to(torch.uint8).argmax()
+    return [int(index) for index in torch.unravel_index(first, mask.shape)]
 
 
 def check_state(owner: str, tensors: Mapping[str, torch.Tensor], shape: TernaryShape) -> None:
@@ -90,9 +106,9 @@ def check_state(owner: str, tensors: Mapping[str, torch.Tensor], shape: TernaryS
             raise TypeError(f"{owner}.{name} must be {DTYPE_NAMES[dtype]}, got {found}")
         if tuple(tensor.shape) != extents:
             raise ValueError(f"{owner}.{name} must have shape {extents}, got {tuple(tensor.shape)}")
-        illegal = ((tensor < lowest) | (tensor > highest)).nonzero()
-        if len(illegal):
-            place = illegal[0].tolist()
+        _refuse_meta(f"{owner}.{name}", tensor)
+        place = first_place((tensor < lowest) | (tensor > highest))
+        if place is not None:
             raise ValueError(
                 f"{owner}.{name}{place} = {tensor[tuple(place)].item()}, expected {lowest}..{highest}"
             )

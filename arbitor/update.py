@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from .components import TernaryModule
 if TYPE_CHECKING:
     from .ranks import Ranks
 
+MOST_UPDATES = 2**32 - 1  # of a tensor (ARB-STATE-005)
 COUNTS = ("votes", "fires", "flips", "scale_votes", "exponents_moved")
 Components = Mapping[str, torch.Tensor] | Iterable[torch.Tensor] | torch.Tensor
 
@@ -78,14 +80,16 @@ def update_memory(
         signals = {name: value.detach() for name, value in named.items()}
         if loss_signal is not None:
             if not isinstance(loss_signal, torch.Tensor):
-                loss_signal = torch.tensor(loss_signal, dtype=torch.float64)  # 1e300 is finite
+                loss_signal = torch.tensor(loss_signal, dtype=torch.float64, device="cpu")  # 1e300 is finite
             signals["loss_signal"] = loss_signal.detach()
+        _require_alike(modules, len(signals), ranks)
         if not any(module.captures for module in modules.values()):
             refusal = _refusal(signals, {}, ranks)
             if refusal is not None:
                 return UpdateReport(skipped=refusal)
             _backward_once(list(named.values()))
             signals = {}
+            _require_alike(modules, 0, ranks)
         captured = {name: module for name, module in modules.items() if module.captures}
         if not captured:
             raise RuntimeError(
@@ -119,6 +123,21 @@ def _backward_once(components: list[torch.Tensor]) -> None:
     total.backward()
 
 
+def _require_alike(modules: Mapping[str, TernaryModule], signals: int, ranks: Ranks | None) -> None:
+    """Every rank has the same calls of as many tokens (ARB-RANK-002). Else some would wait for the others for
+    ever, or tokens would get each other's numbers."""
+    if ranks is None:
+        return
+    calls = [[len(c.dy) for c in sorted(m.captures, key=lambda c: c.first_row)] for m in modules.values()]
+    differing = ranks.differing([signals, *(crc32(str(tokens).encode()) >> 1 for tokens in calls)])
+    if differing and differing[0] == 0:
+        raise ValueError(f"rank {ranks.rank} has {signals} losses to look at, others have more or fewer")
+    if differing:
+        label, own = [*modules][differing[0] - 1], calls[differing[0] - 1]
+        what = f"calls of {own} tokens" if own else "no calls"
+        raise ValueError(f"{label}: rank {ranks.rank} has {what}, others have other ones (ARB-RANK-002)")
+
+
 def _refusal(
     signals: Mapping[str, torch.Tensor], poisoned: Mapping[str, torch.Tensor], ranks: Ranks | None
 ) -> str | None:
@@ -147,14 +166,27 @@ def _update_captured(
     scale_gain: int | None,
     ranks: Ranks | None,
 ) -> UpdateReport:
+    for module in captured.values():
+        if module.updates == MOST_UPDATES and not module.frozen:
+            raise ValueError(
+                f"{module.label}: updates is {MOST_UPDATES}, the most there may be (ARB-STATE-005)"
+            )
     prepared = {name: module.prepare() for name, module in captured.items()}
     poisoned = {captured[name].label: p.poisoned for name, p in prepared.items()}
     refusal = _refusal(signals, poisoned, ranks)
     if refusal is not None:
         return UpdateReport(skipped=refusal)
-    counts = {
-        name: module.apply_update(prepared[name], gain, scale_gain)
-        for name, module in captured.items()
-        if not module.frozen
-    }
+    counts: dict[str, torch.Tensor] = {}
+    for name, module in captured.items():
+        if module.frozen:
+            continue
+        try:
+            counts[name] = module.apply_update(prepared[name], gain, scale_gain)
+        except BaseException as error:  # what can be refused was, so this is a lost device, or Ctrl-C
+            if counts:
+                error.add_note(
+                    f"{', '.join(counts)} had been updated when {module.label} failed, the rest had not: "
+                    "load a checkpoint before going on"
+                )
+            raise
     return UpdateReport(counts)

@@ -20,27 +20,28 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 
 from arbitor.conformance.draw.extents import draw_around_tiles
-from arbitor.conformance.judge import declared, isolation, waiving
+from arbitor.conformance.judge import declared, isolation, selection, waiving
 from arbitor.conformance.judge.artifacts import Artifacts
-from arbitor.conformance.judge.identity import Identity
+from arbitor.conformance.judge.counting import Counting
 from arbitor.conformance.judge.target import Target, target_of
-from arbitor.conformance.operations import common
-from arbitor.conformance.operations.common import BEYOND_OPERATIONS, Total
+from arbitor.conformance.operations.common import Total
 from arbitor.conformance.training.trainers import Runs, threads_kept
 from arbitor.judge.asked import NotUsable, asked_for
-from arbitor.judge.blame import CLAUSES
 from arbitor.judge.report.collected import collected_of
 from arbitor.judge.suite import interpret
-from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.plugins.reach import WRITES
 from arbitor.kernels.registry import BACKENDS, ENVIRONMENT_VARIABLE, Backend
 
 TARGET = pytest.StashKey[Target]()
-SHOWN = ("ARB", "TRITON_INTERPRET")  # beginnings of the environment's names that the header shows
+# beginnings of the environment's names that the header shows
+SHOWN = ("ARB", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE", "TRITON_INTERPRET")
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
     "quick", derandomize=True, max_examples=100, deadline=None, database=None, suppress_health_check=_SLOW
 )
-settings.register_profile("deep", max_examples=1000, deadline=None, suppress_health_check=_SLOW)
+# not of the profile that Hypothesis takes where CI is set: what is random would be the same each time
+_DEFAULT = settings.get_profile("default")
+settings.register_profile("deep", _DEFAULT, max_examples=1000, deadline=None, suppress_health_check=_SLOW)
 settings.register_profile(
     "unshrunk",
     settings.get_profile("quick"),
@@ -75,43 +76,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="also compile every GPU kernel for sm_90a and look at its machine code; needs no GPU",
     )
 
-    group.addoption(
-        "--kernels",
-        action="store_true",
-        help="only what kernels decide: operations, domains, tiles, captured gradients, trajectories",
-    )
-    group.addoption(
-        "--clause",
-        action="append",
-        default=[],
-        metavar="ID",
-        help="only tests that check this clause of docs/SPEC.md; may be given again",
-    )
+    selection.add_options(group)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """True for files of which --only needs none; None leaves it to others."""
+    return selection.is_of_others(config, collection_path) or None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not asked for, and name the clauses of every test where reports can see them.
-
-    With --kernels those of what stands around the kernels are left out: another lane runs them. Without, they
-    do not run either on a backend that does not declare every operation, and are counted with that reason.
-    """
-    asked = set(config.getoption("--clause"))
-    others = []
-    for item in items:
-        clauses = [clause for mark in item.iter_markers("clause") for clause in mark.args]
-        item.user_properties.append((CLAUSES, clauses))
-        if asked and not asked & set(clauses):
-            others.append(item)
-    if others:
-        left_out = set(others)
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=others)
-    wanted = {f"test_{name}" for name in (*OPERATIONS, *BEYOND_OPERATIONS)}
-    around = [item for item in items if item.path.stem not in wanted]
-    if config.getoption("--kernels"):
-        items[:] = [item for item in items if item.path.stem in wanted]
-        config.hook.pytest_deselected(items=around)
-        return
+    """Leave out what is not asked for. What stands around the kernels does not run either on a backend that
+    does not declare every operation, and is counted with that reason."""
+    around = selection.select(config, items)
     reason = declared.why_all_is_needed(config.stash[TARGET].backend)
     if reason is not None:
         for item in around:
@@ -120,6 +96,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "clause(*ids): the clauses of docs/SPEC.md that the test checks")
+    config.addinivalue_line("markers", selection.MARKER)
+    selection.only(config)  # refuses a name that is none
     settings.load_profile(config.getoption("--examples"))
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
@@ -129,15 +107,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", "default")
     if not config.getoption("--machine-code"):
         interpret(name, device)
-    identity = Identity(common)
     try:
         declared.skip_undeclared(asked_for(name, device, config.getoption("--capabilities")))
     except NotUsable as error:
         raise pytest.UsageError(f"--backend {name}: {error}") from None
     config.stash[TARGET] = target_of(name, device)
     draw_around_tiles(config.stash[TARGET])
-    identity.take(config.stash[TARGET])
-    config.pluginmanager.register(identity)
+    config.pluginmanager.register(Counting())
     config.pluginmanager.register(Artifacts())
     isolation.register(config)
     waiving.register(config)
@@ -145,9 +121,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _under_test(config: pytest.Config) -> str:
     target = config.stash[TARGET]
+    part = selection.described(config)
     return (
         f"{target.backend.name} ({target.backend.module.__name__}) on {target.device}, "
         f"judged by {target.judge.module.__name__}, {config.getoption('--examples')} examples"
+        f"{part and f', {part}'}"
     )
 
 
@@ -205,6 +183,12 @@ def one_thread() -> Iterator[None]:
     with threads_kept():
         torch.set_num_threads(1)
         yield
+
+
+@pytest.fixture
+def may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend that is none of ours, and leaves signs for a test to find, may write to the test's folder."""
+    monkeypatch.setenv(WRITES, str(tmp_path))
 
 
 @pytest.fixture

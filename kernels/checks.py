@@ -35,6 +35,8 @@ def check_call(operation: Operation, values: Mapping[str, Any]) -> None:
         _check_dtype(operation, array, tensor)
         if device is None:
             device = tensor.device
+            if device.type == "meta":
+                raise ValueError(f"{operation.name}: {array.name} is on the device meta: it has no elements")
         elif tensor.device != device:
             raise ValueError(
                 f"{operation.name}: {array.name} is on {tensor.device}, the arguments before it on {device}"

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from .ambient import guarded
 from .checks import check_call
 from .operations import OPERATIONS, Operation
 from .plugins import sources
@@ -102,7 +103,7 @@ class Backend:
         def call(*positional: Any, device: str | torch.device = "cpu", **named: Any) -> Any:
             values = _bind(operation, positional, named)
             check_call(operation, values)
-            return adapt(operation, function, values, device)
+            return guarded(adapt, operation, function, values, device)
 
         call.__name__ = operation.name
         call.__doc__ = function.__doc__

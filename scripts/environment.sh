@@ -35,6 +35,7 @@ if [ -z "${ARBITOR_VENV:-}" ]; then
   if [ "$(cat .venv/arbitor-stamp 2>/dev/null)" != "$stamp" ]; then
     echo "arbitor: installing into .venv (a few minutes the first time)" >&2
     if [ "$(uname -s)" = Linux ]; then install_torch; fi
+    python -m pip uninstall -q -y arbitor 2>/dev/null || true # the name of this distribution before arbitor-ternary
     python -m pip install -q -c constraints.txt -e '.[test,lint,docs,triton,tilelang]' || die "pip install failed; see above"
     echo "$stamp" >.venv/arbitor-stamp
   fi

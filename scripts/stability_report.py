@@ -24,7 +24,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from arbitor.components import UpdateRule  # noqa: E402  (the root must be on the path first)
+from arbitor.schedule import UpdateRule  # noqa: E402  (the root must be on the path first)
 from scripts.sweep_page import (  # noqa: E402
     all_runs,
     arguments_of,

@@ -24,7 +24,7 @@ fi
 lane types scripts/types.sh
 NO_MKDOCS_2_WARNING=1 lane docs mkdocs build --strict
 lane compileall python -W error -m compileall -q -f training arbitor kernels reference conformance scripts
-# what stands around the kernels is judged once, on torch; tox runs the whole suite on each
+# what stands around the kernels is judged once, on torch; tox runs the whole suite on all but the interpreter
 lane reference python -m pytest conformance --backend reference --kernels -n 2 "$@"
 lane torch python -m pytest conformance --backend torch -n 2 "$@"
 TRITON_INTERPRET=1 lane triton python -m pytest conformance --backend triton --kernels -n 2 "$@"
@@ -34,8 +34,8 @@ if [ $# -eq 0 ]; then
   lane smoke python -m training.smoke --every-backend
   lane compile python -m pytest conformance/operations/test_machine_code.py --machine-code -n 2
   # a suite that kills nothing any more would pass all of the above
-  lane mutants python -m arbitor mutants --set reference --set torch --set runtime --one-per-clause --workers 2 \
-    --out reports/mutants.json
+  lane mutants python -m arbitor mutants --set reference --set torch --set runtime --set training --one-per-clause \
+    --workers 2 --out reports/mutants.json
 else
   summary+=("$(printf '%-12s        not run: pytest was given arguments' smoke)")
   summary+=("$(printf '%-12s        not run: pytest was given arguments' compile)")

@@ -8,16 +8,21 @@ float32, as there. The norms are the model's own, without parameters. On CUDA a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from arbitor.kernels.ambient import plain
 
 
 class FloatLinear(nn.Linear):
     """A float32 projection without bias, weights drawn with variance 1/I."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, bias=False)
+        super().__init__(in_features, out_features, bias=False, dtype=torch.float32)
         nn.init.normal_(self.weight, std=in_features**-0.5)
 
 
@@ -44,19 +49,31 @@ def _straight_through(x: torch.Tensor, quantised: torch.Tensor) -> torch.Tensor:
 
 
 class BaselineParts:
-    """Projections and tables of a twin: kind "ste" or "float"; weights are a function of the seed."""
+    """Projections and tables of a twin on the CPU: kind "ste" or "float"; weights are a function of the seed
+    and of the order in which they are made. What the process is set to does not reach them, and its random
+    state is not changed."""
 
     def __init__(self, kind: str, seed: int) -> None:
         kinds: dict[str, type[FloatLinear]] = {"ste": SteLinear, "float": FloatLinear}
         if kind not in kinds:
             raise ValueError(f"unknown baseline {kind!r}; known: {', '.join(kinds)}")
         self._linear = kinds[kind]
-        torch.manual_seed(seed)
+        self._random = torch.Generator("cpu").manual_seed(seed).get_state()
 
     def linear(self, in_features: int, out_features: int) -> nn.Module:
         """A projection of the twin's kind."""
-        return self._linear(in_features, out_features)
+        with self._drawing():
+            return self._linear(in_features, out_features)
 
     def embedding(self, rows: int, columns: int) -> nn.Module:
         """A float32 table."""
-        return nn.Embedding(rows, columns)
+        with self._drawing():
+            return nn.Embedding(rows, columns, dtype=torch.float32)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """What torch draws meanwhile goes on from what this twin has drawn before."""
+        with plain(), torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._random)
+            yield
+            self._random = torch.get_rng_state()

@@ -6,21 +6,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from arbitor.kernels.writing import write_whole
+from arbitor.ranks import Ranks, end_ranks, start_ranks
+from arbitor.refusal import USAGE_ERROR, refuse, sentence_of
 
-from arbitor.checkpoint import write_whole
-from arbitor.ranks import end_ranks, start_ranks
-
-from .loop import Result, console, train
+from .keeping import TrainingFailed, console
+from .loop import TROUBLE, Trainer, prepared
+from .metrics import Result
 from .options import Options, parse
 from .tasks.task import Task, TextTask
 
-INTERRUPTED = 130
+FAILED, INTERRUPTED = 1, 130
 
 
 def main(
@@ -30,37 +32,67 @@ def main(
     finetuning: bool = False,
     **defaults: Any,
 ) -> int:
-    """Run one trainer, of that kind of task, from the command line; gives the exit status."""
+    """Run one trainer, of that kind of task, from the command line; gives the exit status.
+
+    That is 2 for what was refused before the first step, with every file as it was, 1 for what failed after
+    it, 130 for a run that was interrupted and can be gone on with.
+    """
     options = parse(description, arguments, kind.kind, finetuning, **defaults)
+    ranks = None
     try:
         ranks = start_ranks(options.device)
-        if ranks is not None and ranks.rank:
-            console.quiet = True  # one of them speaks
-        task = kind.of(options)
-        for skipped in task.skipped:
-            console.print(f"skipped {skipped}", style="yellow", markup=False)
-        result = train(options, task, ranks)
-    except (ValueError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        console.quiet = ranks is not None and ranks.rank > 0  # one of them speaks
+        with _begun(options, kind, ranks) as (task, trainer):
+            result = trainer.run()
+            report(options, task, result)
+            if options.report is not None and not console.quiet:
+                write_report(options.report, task, result)
+    except TrainingFailed as error:
+        if str(error):
+            refuse(str(error) if not console.quiet else f"rank {os.environ['RANK']}: {error}")
+        return FAILED if error.begun else USAGE_ERROR
+    except TROUBLE as error:
+        return USAGE_ERROR if console.quiet else refuse(sentence_of(error))
     finally:
         end_ranks()
-    report(options, task, result)
-    if options.report is not None and (ranks is None or ranks.rank == 0):
-        write_report(options.report, task, result)
     return INTERRUPTED if result.interrupted else 0
 
 
+@contextmanager
+def _begun(options: Options, kind: type[Task], ranks: Ranks | None) -> Iterator[tuple[Task, Trainer]]:
+    """The data and a run on them that can begin, on all ranks. Raises on all of them the first one's reason
+    if one cannot."""
+    with ExitStack() as held:
+        reason = ""
+        try:
+            task = kind.of(options)
+            for skipped in task.skipped:
+                console.print(f"skipped {skipped}", style="yellow", markup=False)
+            for note in task.notes:
+                console.print(note, markup=False)
+            trainer = held.enter_context(prepared(options, task, ranks))
+        except TROUBLE as error:
+            reason = sentence_of(error)
+        for rank, text in enumerate([reason] if ranks is None else ranks.texts(reason)):
+            if text:
+                raise ValueError(f"rank {rank}: {text}" if rank else text)
+        yield task, trainer
+
+
+def _last(values: Sequence[float], unit: str, interval: int) -> str:
+    """The last of what this process has measured every `interval` steps, or why there is none."""
+    if values:
+        return f"{values[-1]:.4f} {unit}"
+    return "none in these steps" if interval else "not asked for"
+
+
 def report(options: Options, task: Task, result: Result) -> None:
-    """A short table of how the run ended."""
-    table = Table(title=f"{options.run}: {result.name}", show_header=False, title_justify="left")
-    table.add_column()
-    table.add_column(overflow="fold")  # the whole hash, however narrow the terminal
+    """How the run ended, a line each; none is broken, so that a hash or a path can be copied."""
     rows: list[tuple[str, str]] = [
         ("corpus", f"{task.name}, {task.size}"),
         ("steps", f"{result.steps} of {options.steps} in {result.seconds:.1f} s"),
-        ("loss", f"{result.losses[-1]:.4f} {task.unit}" if result.losses else "not logged"),
-        ("validation", f"{result.valid[-1]:.4f} {task.unit}" if result.valid else "not asked for"),
+        ("loss", _last(result.losses, task.unit, options.log_interval)),
+        ("validation", _last(result.valid, task.unit, options.eval_interval)),
         *((name, f"{value:.4f}") for name, value in result.measures.items()),
         *((f"experts of block {block}", shares_text(use)) for block, use in enumerate(result.experts)),
         (task.guess_name, f"{task.guess:.4f} {task.unit}"),
@@ -69,13 +101,14 @@ def report(options: Options, task: Task, result: Result) -> None:
             "updates skipped",
             str(len(result.skipped)) + (f", first: {result.skipped[0]}" if result.skipped else ""),
         ),
-        ("state sha256", result.digest),
     ]
-    for row in rows:
-        table.add_row(*row)
     if not options.no_save:
-        table.add_row("files", str(options.runs / options.run))
-    console.print(table)
+        rows.append(("files", str(options.runs / options.run)))
+    width = max(len(name) for name, _ in rows)
+    console.print(f"{options.run}: {result.name}", style="bold", markup=False, highlight=False)
+    for name, value in rows:
+        console.print(f"  {name:{width}}  {value}", markup=False, highlight=False)
+    console.print(f"state sha256 {result.digest}", highlight=False)  # 77 characters
     if result.interrupted:
         console.print(
             "interrupted; the same command with --resume goes on from here"
@@ -91,8 +124,12 @@ def shares_text(use: Mapping[str, Any]) -> str:
 
 
 def write_report(path: Path, task: Task, result: Result) -> None:
-    """`result` and its data as JSON, whole or not at all; a loss that is not finite is null."""
+    """`result` and its data as JSON, whole or not at all; a loss that is not finite is null. Raises
+    TrainingFailed for a path that cannot be written any more."""
     record = dataclasses.asdict(result) | {"corpus": {"name": task.name, "sha256": task.sha256}}
     for name in ("losses", "valid"):
         record[name] = [loss if math.isfinite(loss) else None for loss in record[name]]
-    write_whole(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    try:
+        write_whole(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    except OSError as error:
+        raise TrainingFailed(f"--report {sentence_of(error)}; the run is at its end", begun=True) from error

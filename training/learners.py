@@ -6,6 +6,7 @@ loop does not know which one it drives.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from .options import Q16, Options
 from .ternary_runtime import configure_ternary_training, join_ranks
 
 WARMUP = 40  # updates, of a baseline's learning rate
+MOMENTS = "optimiser."  # begins the names of a baseline's moments
 
 
 @dataclass(frozen=True)
@@ -207,18 +209,22 @@ class FloatLearner:
         loss.backward()
 
     def update(self, loss_signal: torch.Tensor, done: int, total: int) -> Updated:
-        """Clip the gradient's norm at 1, one AdamW step."""
-        if not bool(torch.isfinite(loss_signal)):
-            self._optimiser.zero_grad(set_to_none=True)
-            return Updated(skipped=f"loss is not finite ({loss_signal.item()})")
+        """Clip the gradient's norm at 1, one AdamW step. As the integer update it is skipped, and nothing
+        changed, where that norm or the loss is not finite."""
+        parameters = [*self.model.parameters()]
+        if self._ranks is not None:
+            self._ranks.sum_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+        looked = {"loss": loss_signal, "norm of the gradient": norm}
+        # one wait for the device
+        values = torch.stack([value.to(norm) for value in looked.values()]).tolist()
+        for name, value in zip(looked, values, strict=True):
+            if not math.isfinite(value):
+                self._optimiser.zero_grad(set_to_none=True)
+                return Updated(skipped=f"{name} is not finite ({value})")
         share = scheduled_gain(Q16, done, total) / Q16 * min(1.0, (done + 1) / WARMUP)
         for group in self._optimiser.param_groups:
             group["lr"] = self._lr * share
-        if self._ranks is not None:
-            for parameter in self.model.parameters():
-                if parameter.grad is not None:
-                    self._ranks.sum(parameter.grad)
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         return Updated()
@@ -228,22 +234,33 @@ class FloatLearner:
         tensors = dict(self.model.state_dict())
         for name, parameter in self.model.named_parameters():
             for key, value in self._optimiser.state.get(parameter, {}).items():
-                tensors[f"optimiser.{name}.{key}"] = value
+                tensors[f"{MOMENTS}{name}.{key}"] = value
         return tensors
 
     def load_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Weights by name; moments go back to their parameters."""
-        own = {name: value for name, value in tensors.items() if not name.startswith("optimiser.")}
-        self.model.load_state_dict(own)
-        for name, parameter in self.model.named_parameters():
-            prefix = f"optimiser.{name}."
-            moments: dict[str, Any] = {
-                key.removeprefix(prefix): value.to(parameter.device if value.dim() else "cpu")
-                for key, value in tensors.items()
-                if key.startswith(prefix)
-            }
-            if moments:
-                self._optimiser.state[parameter] = moments
+        """Weights by name, moments to their parameters; those from before go. The tensors are copied.
+
+        Raises ValueError for a name or a shape that does not fit, before anything is changed.
+        """
+        parameters = dict(self.model.named_parameters())
+        weights: dict[str, torch.Tensor] = {}
+        moments: dict[str, dict[str, torch.Tensor]] = {name: {} for name in parameters}
+        shapes = {name: value.shape for name, value in self.model.state_dict().items()}
+        for name, value in tensors.items():
+            owner, _, key = name.removeprefix(MOMENTS).rpartition(".")
+            if name.startswith(MOMENTS) and owner in parameters:
+                device = parameters[owner].device if value.dim() else "cpu"
+                moments[owner][key] = value.to(device, copy=True)
+                expected = shapes[owner] if key in ("exp_avg", "exp_avg_sq") else torch.Size()
+            else:
+                weights[name], expected = value, shapes.get(name, value.shape)
+            if value.shape != expected:
+                raise ValueError(f"{name} must have shape {tuple(expected)}, got {tuple(value.shape)}")
+        self.model.load_state_dict(weights)
+        self._optimiser.state.clear()
+        for name, found in moments.items():
+            if found:
+                self._optimiser.state[parameters[name]] = found
 
     def columns(self) -> dict[str, int]:
         """No packed tensors."""

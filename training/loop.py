@@ -4,83 +4,77 @@ step.
 An entry point gives the flags and the task; what learns is behind `learners.Learner`, what it learns from
 behind `task.Task`. A run is a pure function of its options: batches are drawn from (seed, step), random bits
 from counters, so a resumed run ends in the same losses and the same state hash (ARB-TRAIN-002).
+
+What can be refused is, in `prepared`, before anything is written. What fails later ends the run in
+`TrainingFailed`: the checkpoint on disk is the last whole one. Ranks stop together, whatever stops one.
 """
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from rich.console import Console
 
-from arbitor.checkpoint import load_checkpoint, save_checkpoint, state_hash
+from arbitor.checkpoint import state_hash
 from arbitor.kernels import registry
 from arbitor.kernels.operations import MAX_TOKENS
+from arbitor.kernels.writing import unwritable
 from arbitor.moe import summary
 from arbitor.ranks import Ranks
-from arbitor.update import COUNTS
 
+from .keeping import Kept, TrainingFailed, console
 from .learners import Learner, make_learner
+from .metrics import Result, Window, due
 from .options import Options
 from .progress import Progress
-from .run_folder import RunFolder, config_mismatch
+from .run_folder import FILES, RunFolder
 from .tasks.task import Batch, Task
 from .ternary_runtime import reset_runtime_state
 from .transfer import Taken, take_over
 
-CHECKPOINT = "checkpoint.safetensors"
-console = Console(stderr=True)
-
-
-@dataclass
-class Result:
-    """What a run measured. `losses` has one entry a logged line, `valid` one a validation; `measures` and
-    `experts`, the passes and the shares of experts by block, are from the last one; `guess` is what knowing
-    frequencies alone would score.
-
-    `backend` and `reason` are the backend and why it was taken; a baseline has none.
-    """
-
-    name: str
-    backend: str = ""
-    reason: str = ""
-    steps: int = 0
-    losses: list[float] = field(default_factory=list)
-    valid: list[float] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    unit: str = ""
-    guess: float = math.nan
-    guess_name: str = ""
-    measures: dict[str, float] = field(default_factory=dict)
-    experts: list[dict[str, Any]] = field(default_factory=list)
-    digest: str = ""
-    float_parameters: int = 0
-    seconds: float = 0.0
-    interrupted: bool = False
+GO_ON, INTERRUPTED, FAILED = range(3)  # what a rank makes of a step
+# of data, of settings, of a device, of the system: a sentence says enough
+TROUBLE = (ValueError, RuntimeError, OSError, MemoryError)
 
 
 def train(options: Options, task: Task, ranks: Ranks | None = None) -> Result:
-    """Run `options` on `task`, on this rank of several or alone. Raises ValueError for what cannot be run,
-    before a file is written."""
-    if options.resume and not (options.runs / options.run / CHECKPOINT).is_file():
-        raise ValueError(f"--resume: there is no {options.runs / options.run / CHECKPOINT}")
+    """Run `options` on `task`, on this rank of several or alone. Raises as `prepared` and `run` do."""
+    with prepared(options, task, ranks) as trainer:
+        return trainer.run()
+
+
+@contextmanager
+def prepared(options: Options, task: Task, ranks: Ranks | None = None) -> Iterator[Trainer]:
+    """A run that can begin. Its folder is locked meanwhile; nothing else is written, and no rank waits for
+    another. Raises ValueError, RuntimeError or OSError for what cannot be run."""
+    folder = RunFolder(options.runs, options.run)
+    if options.resume and options.no_save:
+        raise ValueError("--resume needs a saved run, --no-save excludes it")
+    if options.resume and not folder.checkpoint_path.is_file():
+        raise ValueError(f"--resume: there is no {folder.checkpoint_path}")
     device = registry.device_for(options.device, options.backend)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     learner = make_learner(options, device, task.shape, task.flags)
     taken = None if options.init is None else take_over(learner.model, options.init)
     trainer = Trainer(options, task, learner, device, ranks, taken)
-    if taken is not None:
-        console.print(f"{len(taken.names)} of {taken.total} tensors taken from {options.init}", markup=False)
-    if options.resume:
-        trainer.resume()
-    return trainer.run()
+    with ExitStack() as held:
+        if ranks is None or ranks.rank == 0:  # one of several writes
+            options.refuse_own_files(FILES)
+            for flag, path in options.outputs().items():
+                reason = unwritable(path)
+                if reason is not None:
+                    raise ValueError(f"{flag} {path} {reason}")
+            if not options.no_save:
+                trainer.kept.folder = held.enter_context(folder)
+                folder.refuse_unwritable(options.resume)
+        if options.resume:
+            trainer.resume()
+        yield trainer
 
 
 class Trainer:
@@ -105,107 +99,81 @@ class Trainer:
         positions = task.positions * self._parts
         if positions > MAX_TOKENS and not options.baseline:
             raise ValueError(f"an update is of at most {MAX_TOKENS} tokens, got {positions}")
-        # one of several ranks writes
-        self.folder = RunFolder(options.runs, options.run) if self._first and not options.no_save else None
-        self.done = 0
+        self.done, self._began_at = 0, 0
         self.result = Result(learner.name, unit=task.unit, guess=task.guess, guess_name=task.guess_name)
         self.result.float_parameters = sum(p.numel() for p in learner.model.parameters())
         if not options.baseline:
             choice = registry.choose(options.backend, device.type)
             self.result.backend, self.result.reason = choice.backend.name, choice.reason
-        self._config: dict[str, Any] = {
+        config: dict[str, Any] = {
             "options": options.identity(),
             "corpus": {"name": task.name, "sha256": task.sha256},
         }
         if taken is not None:
-            self._config["init"] = taken.digest
-        self._window: list[torch.Tensor] = []
-        self._sums = self._no_counts()
-
-    # -- state on disk
+            config["init"] = taken.digest
+        self._taken, self._window = taken, Window(device)
+        self.kept = Kept(options, config, self._window)
 
     def resume(self) -> None:
         """Continue from the checkpoint of this run; the options must be those of its beginning."""
-        if self.options.no_save:
-            raise ValueError("--resume needs a saved run, --no-save excludes it")
-        path = self.options.runs / self.options.run
-        checkpoint = load_checkpoint(path / CHECKPOINT)
-        pending = checkpoint.config.pop("pending", None)
-        if "init" in checkpoint.config:  # a finetuning goes on from what it was begun with
-            self._config["init"] = checkpoint.config["init"]
-        different = config_mismatch(checkpoint.config, self._config)
-        if different:
-            text = f"{path} was started with other settings: {'; '.join(different)}"
-            if any(line.startswith("options.steps ") for line in different):
-                text += " (a run cannot be made longer or shorter: its schedule depends on its steps)"
-            raise ValueError(text)
-        if not isinstance(pending, dict) or pending.get("counts", {}).keys() != set(COUNTS):
-            # without them the next logged line would be a mean of too little
-            raise ValueError(
-                f"{path / CHECKPOINT}: pending is {pending!r}, expected losses and counts to be logged"
-            )
-        self.learner.load_state({name: tensor.to(self.device) for name, tensor in checkpoint.tensors.items()})
-        self.done = checkpoint.step
-        self._sums += torch.tensor([pending["counts"][name] for name in COUNTS], device=self.device)
-        losses = [float.fromhex(loss) for loss in pending["losses"]]
-        self._window = [torch.tensor(loss, device=self.device) for loss in losses]
-        if self.folder is not None:
-            self.folder.truncate(self.done)
+        self.done = self._began_at = self.kept.resume(self.learner, self.device, self._parts)
 
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all."""
-        if self.folder is None:
-            return
-        fmt: Any = self.options.checkpoint_format
-        pending = {
-            "losses": [float(loss).hex() for loss in self._window],
-            "counts": dict(zip(COUNTS, self._sums.tolist(), strict=True)),
-        }  # not logged yet
-        save_checkpoint(
-            self.folder.path / CHECKPOINT,
-            self.learner.state(),
-            self._config | {"pending": pending},
-            self.done,
-            fmt=fmt,
-            columns=self.learner.columns(),
-        )
-
-    def _start_folder(self) -> None:
-        self._any(False)  # the ranks meet: all have read what --init names, which may be in that folder
-        if self.folder is None or self.options.resume:
-            return
-        moved = self.folder.set_aside()
-        if moved is not None:
-            console.print(moved, markup=False, soft_wrap=True)
-        self.folder.write_config(self._config)
-
-    # -- the loop
+        """Write the checkpoint, whole or not at all, where one is kept."""
+        self.kept.save(self.learner, self.done)
 
     def run(self) -> Result:
-        """Train to the last step, or until interrupted; either way nothing is lost."""
-        self._start_folder()
+        """Train to the last step, or until interrupted; either way nothing is lost.
+
+        Raises `TrainingFailed` for what keeps it from that: a full disk, a device without memory.
+        """
+        if self._taken is not None:
+            share = f"{len(self._taken.names)} of {self._taken.total}"
+            console.print(f"{share} tensors taken from {self.options.init}", markup=False)
         started = time.monotonic()
-        with _interruptible() as interrupted, self._progress() as progress:
-            while self.done < self.options.steps and not self._any(bool(interrupted)):
-                self._step()
-                self._after_step(progress)
-            self.result.interrupted = self._any(bool(interrupted))
-        self.result.seconds = time.monotonic() - started
-        self.result.steps = self.done
-        self.result.digest = state_hash(self.learner.state())
-        if self.folder is not None:
+        try:
+            progress = Progress(self.options.steps, self.done, self.task.item, console)
+            with _interruptible() as interrupted, progress:
+                self.kept.start()
+                while self._goes_on(interrupted) and self.done < self.options.steps:
+                    self._step()
+                    self._after_step(progress)
+            self.result.seconds = time.monotonic() - started
+            self.result.steps = self.done
+            self.result.digest = self._agreed_hash()
+        except TROUBLE as error:
+            raise self._failed(error) from error
+        if self._first:
             self.save()
-            try:
-                title = f"{self.options.run}: {self.learner.name}"
-                self.folder.plot(title, self.task.unit, self.task.guess_name, self.task.guess)
-            except ValueError as error:  # interrupted before the first line, or nothing was to be logged
-                console.print(f"no picture: {error}", markup=False)
-        if self._first and not self.result.interrupted:
-            self.task.finish(self.learner.model, None if self.folder is None else self.folder.path)
+            self.kept.end(self.learner, self.task, trained=not self.result.interrupted)
+        if self.kept.failure is not None:
+            raise self._failed(self.kept.failure)
         return self.result
 
-    def _progress(self) -> Progress:
-        return Progress(self.options.steps, self.done, self.task.item, console)
+    def _failed(self, error: Exception | None) -> TrainingFailed:
+        return self.kept.failed(error, self.done, self.done > self._began_at)
+
+    def _goes_on(self, interrupted: list[int]) -> bool:
+        """Whether no rank is to stop. Raises TrainingFailed if one has failed."""
+        own = INTERRUPTED if interrupted else GO_ON
+        if self.kept.failure is not None:
+            own = FAILED
+        if self.ranks is not None:
+            own = int(self.ranks.largest(torch.tensor(own, dtype=torch.int32)))
+        if own == FAILED:
+            raise self._failed(self.kept.failure)
+        self.result.interrupted = own == INTERRUPTED
+        return own == GO_ON
+
+    def _agreed_hash(self) -> str:
+        """The state hash. Raises TrainingFailed if it is not that of all ranks."""
+        own = state_hash(self.learner.state())
+        found = [own] if self.ranks is None else self.ranks.texts(own)
+        for rank, digest in enumerate(found):
+            if digest != found[0]:
+                text = f"the ranks have different states: {found[0]} on rank 0, {digest} on rank {rank}"
+                raise self._failed(RuntimeError(text) if self._first else None)
+        return own
 
     def _step(self) -> None:
         """One update from `self._parts` microbatches."""
@@ -224,15 +192,10 @@ class Trainer:
             signal = self.ranks.sum(signal)
         updates = self.done // self._parts
         updated = self.learner.update(signal, updates - 1, self.options.steps // self._parts)
-        self._window.append(signal)
+        if self.options.log_interval:
+            self._window.add(signal, updated.counts)
         if updated.skipped is not None:
             self.result.skipped.append(f"step {self.done}: {updated.skipped}")
-        if updated.counts is not None:
-            self._sums += updated.counts  # on the device: they are read when they are logged
-
-    def _any(self, flag: bool) -> bool:
-        """Whether it is true here, or on any rank: they stop together."""
-        return flag if self.ranks is None else self.ranks.any(flag)
 
     def _own(self, batch: Batch) -> Batch:
         """This rank's part of a batch."""
@@ -254,17 +217,13 @@ class Trainer:
         return loss
 
     def _due(self, interval: int) -> bool:
-        """Every `interval` steps, on multiples of --accum (ARB-RUN-008), and at the end."""
-        if interval == 0:
-            return False
-        every = -(-interval // self.options.accum) * self.options.accum
-        return self.done % every == 0 or self.done == self.options.steps
+        return due(self.done, interval, self.options.accum, self.options.steps)
 
     def _after_step(self, progress: Progress) -> None:
         o = self.options
         record: dict[str, Any] = {}
         if self._due(o.log_interval):
-            record = self._take_window()
+            record = self._window.take()
             self.result.losses.append(record["loss"])
         if self._due(o.eval_interval):
             record["val_loss"] = self.validate()
@@ -273,39 +232,35 @@ class Trainer:
                 record["experts"] = self.result.experts
             self.result.valid.append(record["val_loss"])
         progress.advance(self._parts, self.task.items, record)
-        if record and self.folder is not None:
-            self.folder.append({"step": self.done, **record, "items_per_s": round(progress.rate)})
-        if o.save_interval and self._due(o.save_interval):
+        if record:
+            self.kept.log({"step": self.done, **record, "items_per_s": round(progress.rate)})
+        # the last one is written in any case; one that is kept is of all ranks
+        if self._due(o.save_interval) and self.done < o.steps and not o.no_save:
+            if self.ranks is not None:
+                self._agreed_hash()
             self.save()
-
-    def _take_window(self) -> dict[str, Any]:
-        """Mean loss of all microbatches since the last line, and counts an update."""
-        updates = len(self._window)
-        record: dict[str, Any] = {"loss": torch.stack(self._window).double().mean().item()}
-        record |= {name: total / updates for name, total in zip(COUNTS, self._sums.tolist(), strict=True)}
-        self._window.clear()
-        self._sums = self._no_counts()
-        return record
-
-    def _no_counts(self) -> torch.Tensor:
-        return torch.zeros(len(COUNTS), dtype=torch.int64, device=self.device)
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Mean loss, and means of what else the task measures, over fixed batches of the validation part."""
+        """Mean loss, and means of what else the task measures, over all items of fixed batches of the
+        validation part, which need not be of one size."""
         losses: list[torch.Tensor] = []
-        measured: dict[str, list[float]] = {}
+        sizes: list[int] = []
+        measured: dict[str, tuple[float, int]] = {}
         model = self.learner.model
         model.take_expert_use()  # that of training
         for batch in map(self._placed, self.task.valid()):
             losses.append(self._loss(batch))
-            for name, value in self.task.measure(model, batch).items():
-                measured.setdefault(name, []).append(value)
-        self.result.measures = {name: sum(values) / len(values) for name, values in measured.items()}
+            sizes.append(len(batch[0]))
+            for name, (part, of) in self.task.measure(model, batch).items():
+                total, count = measured.get(name, (0.0, 0))
+                measured[name] = total + part, count + of
+        self.result.measures = {name: total / count for name, (total, count) in measured.items()}
         used = model.take_expert_use()
         self.result.measures |= summary(used)
         self.result.experts = [{"iterations": use.iterations, "shares": use.shares} for use in used]
-        return torch.stack(losses).double().mean().item()
+        weights = torch.tensor(sizes, dtype=torch.float64, device=self.device) / max(sizes)
+        return ((torch.stack(losses).double() * weights).sum() / weights.sum()).item()
 
 
 @contextmanager

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
-from arbitor.components import UpdateRule
 from arbitor.kernels.operations import RULES, SCALAR_RANGES
+from arbitor.ranks import speaks
+from arbitor.refusal import USAGE_ERROR, Parser
+from arbitor.schedule import UpdateRule
 
 DEFAULTS = UpdateRule()
 Q16 = 1 << 16
@@ -73,17 +75,51 @@ class Options:
     checkpoint_format: str = "2bit"
     eval_batches: int = 20
     report: Path | None = None
+    new_metrics: bool = False
 
-    # what may differ between a run and its continuation
-    FREE = frozenset(
-        {"resume", "device", "threads", "backend", "no_save", "runs", "run", "report"}
-        | {"save_interval", "checkpoint_format", "init", "samples"}
+    # Every field is in one of two lists. These may differ between a run and its continuation: where it runs,
+    # what it writes and how often.
+    MAY_DIFFER: ClassVar[tuple[str, ...]] = (
+        *("resume", "new_metrics", "device", "threads", "backend", "no_save", "runs", "run", "report"),
+        *("save_interval", "checkpoint_format", "init", "samples"),
+    )
+    # These decide the numbers of a run, in which ARB-TRAIN-002 has a resumed one agree.
+    MUST_AGREE: ClassVar[tuple[str, ...]] = (
+        *("text_data", "audio_data", "frame", "image_data", "image_side", "image_channels", "patch"),
+        *("augment", "times", "steps", "batch", "ctx", "accum", "accumulate", "preserve_state", "seed"),
+        *("log_interval", "eval_interval", "eval_batches"),
+        *("d_model", "layers", "heads", "window", "group_size"),
+        *("experts", "top_k", "max_moe_iters", "balance"),
+        *("gain", "vote_max", "vote_rule", "scale_gain", "accum_threshold", "e_accum_threshold"),
+        *("control", "baseline", "dtype", "lr", "weight_decay"),
     )
 
     def identity(self) -> dict[str, Any]:
         """What decides the numbers of a run, as JSON; a resumed run must agree in all of it."""
-        fields = dataclasses.asdict(self)
-        return {name: value for name, value in fields.items() if name not in self.FREE}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name in self.MUST_AGREE}
+
+    def outputs(self) -> dict[str, Path]:
+        """Files that are written outside of the run's folder, by their flags."""
+        named = {"--report": self.report, "--samples": self.samples}
+        return {flag: path for flag, path in named.items() if path is not None}
+
+    def refuse_own_files(self, files: Iterable[str]) -> None:
+        """Raise ValueError if an output is one of these files of the run's folder, which would be lost, or
+        another output."""
+        taken = {(self.runs / self.run / file).resolve(): "a file of the run itself" for file in files}
+        for flag, path in self.outputs().items():
+            what = taken.setdefault(path.resolve(), f"what {flag} writes")
+            if what != f"what {flag} writes":
+                raise ValueError(f"{flag} {path} is {what}, and would replace it")
+
+
+class _Flags(Parser):
+    """Of several processes with one command line, one says what is wrong with it."""
+
+    def error(self, message: str) -> NoReturn:
+        if speaks():
+            super().error(message)
+        raise SystemExit(USAGE_ERROR)
 
 
 def parse(
@@ -96,9 +132,7 @@ def parse(
     """Parse a command line; `defaults` replaces the record's, `data` is the kind that the trainer reads,
     `finetuning` asks for --init. Exits with status 2 and a sentence on bad input."""
     base = dataclasses.replace(Options(), **defaults)
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = _Flags(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     _add_data_flags(parser, data)
     _add_loop_flags(parser)
     if finetuning:
@@ -162,7 +196,10 @@ def _add_image_flags(data: argparse._ArgumentGroup, kind: str) -> None:
 
 def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
     loop = parser.add_argument_group("run")
-    loop.add_argument("--run", metavar="NAME", help="results go to RUNS/NAME")
+    loop.add_argument(
+        "--name", "--run", dest="run", metavar="NAME",
+        help="results go to RUNS/NAME; torchrun takes --run for a flag of its own",
+    )  # fmt: skip
     loop.add_argument("--runs", type=Path, metavar="FOLDER", help="folder of all runs")
     loop.add_argument(
         "--steps", type=int, help="microbatches, each of them an update unless --accumulate exact"
@@ -186,6 +223,10 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
         "--report", type=Path, metavar="FILE", help="write what the run measured to FILE, as JSON"
     )
     loop.add_argument("--resume", action="store_true", help="continue RUNS/NAME from its checkpoint")
+    loop.add_argument(
+        "--new-metrics", action="store_true",
+        help="with --resume: begin metrics.jsonl anew, where lines of it were lost",
+    )  # fmt: skip
     loop.add_argument(
         "--backend",
         metavar="NAME",
@@ -228,19 +269,8 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def _problem(options: Options) -> str | None:
     for name in (
-        "steps",
-        "batch",
-        "ctx",
-        "accum",
-        "d_model",
-        "layers",
-        "heads",
-        "eval_batches",
-        "max_moe_iters",
-        "frame",
-        "image_side",
-        "patch",
-        "times",
+        *("steps", "batch", "ctx", "accum", "d_model", "layers", "heads", "eval_batches", "max_moe_iters"),
+        *("frame", "image_side", "patch", "times"),
     ):
         if getattr(options, name) < 1:
             return f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}"
@@ -259,14 +289,14 @@ def _problem(options: Options) -> str | None:
         return f"--accumulate exact: --steps {options.steps} is no multiple of --accum {options.accum}"
     if options.group_size % 4:
         return f"--group-size must be a multiple of 4, got {options.group_size}"
-    if options.report is not None and options.report.is_dir():
-        return f"--report {options.report} is a folder, expected a file"
     if options.experts < 0 or (options.experts and not 1 <= options.top_k <= options.experts):
         return f"--top-k must be in 1..experts, got {options.top_k} of {options.experts} experts"
     if options.experts and options.accumulate == "exact" and options.balance:
         return "--accumulate exact needs --balance 0: how even a microbatch is says nothing about the batch"
     if not 0 <= options.balance < math.inf:
         return f"--balance must be 0 or more, got {options.balance}"
+    if options.new_metrics and not options.resume:
+        return "--new-metrics goes with --resume: a run that starts anew has new metrics"
     if options.resume and options.preserve_state:
         return "--resume cannot go on from --preserve-state: KV state is in no checkpoint"
     if options.control and options.baseline:

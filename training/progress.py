@@ -51,7 +51,9 @@ class Progress:
             self._bar.update(self._task, note=self._note(record))
         self._bar.advance(self._task, steps)
         if record and not self._console.is_terminal:
-            self._console.print(f"{self._done}/{self._steps}  {self._note(record)}", highlight=False)
+            self._console.print(
+                f"{self._done}/{self._steps}  {self._note(record)}", highlight=False, soft_wrap=True
+            )
 
     def _note(self, record: Mapping[str, Any]) -> str:
         parts = [

@@ -1,85 +1,130 @@
 """The folder of a run: what it was started with, what it measured at each step, and a picture of that.
 
-`runs/<name>/` holds config.json (written once, whole), metrics.jsonl (one JSON object a line, flushed as it
-happens, so that a run can be watched and a killed one loses at most its last line) and loss.png. Resuming
-from a checkpoint at step n first drops the lines after n (`RunFolder.truncate`): they are measured again, to
-the same numbers (ARB-TRAIN-002). A run that starts anew overwrites nothing: what an earlier one of its name
-left is moved to `runs/<name>.1` first (`RunFolder.set_aside`).
+`runs/<name>/` holds config.json (written once, whole), metrics.jsonl (one JSON object a line, each written at
+once, so that a run can be watched), loss.png and the checkpoint. One process at a time has it: `with` takes a
+lock that ends with the process, however it ends.
 
-The picture answers what ARB-TRAIN-003 asks of a run: is the loss below the unigram entropy, and did trits
-move at all.
+Lines are on disk whenever a checkpoint is that was written after them, and the checkpoint says which they are
+(`RunFolder.mark`). Resuming from it goes back to exactly these (`rewind`): lines after them are measured
+again, to the same numbers (ARB-TRAIN-002), and a file that has lost some of them is refused, not gone on with
+as if it were whole. A run that starts anew overwrites nothing: what an earlier one of its name left is moved
+to `runs/<name>.1` first (`set_aside`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from filelock import FileLock, Timeout
 
-from arbitor.checkpoint import write_whole
+from arbitor.checkpoint import load_checkpoint
+from arbitor.kernels.reading import regular
+from arbitor.kernels.writing import (
+    append_whole,
+    naming,
+    remove_leftovers,
+    synced,
+    unwritable,
+    write_whole,
+)
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from .picture import draw
 
-Floats = npt.NDArray[np.float64]
-Series = tuple[Floats, Floats]
-
-# Okabe and Ito's colours, told apart by every kind of colour vision; lines also differ in shape.
-BLUE, VERMILLION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
+CHECKPOINT = "checkpoint.safetensors"
+FILES = ("config.json", "metrics.jsonl", "loss.png", "samples.png", CHECKPOINT)
+LOCKS = ".locks"  # the folder beside the runs that has their locks
 
 
 class RunFolder:
-    """The folder ``root/name``, made if absent; `ValueError` for a name that is not one plain component."""
+    """The folder ``root/name``; nothing is made or looked at before `with` is entered.
+
+    Raises `ValueError` for a name that is not one plain component.
+    """
 
     def __init__(self, root: Path, name: str) -> None:
         if not name or name.startswith(".") or any(c in "/\\" or not c.isprintable() for c in name):
             raise ValueError(
                 f"run name {name!r}, expected a plain folder name without path separators or a leading dot"
             )
-        self.path = Path(root) / name
+        self.name, self.path = name, Path(root) / name
         self.config_path = self.path / "config.json"
         self.metrics_path = self.path / "metrics.jsonl"
         self.plot_path = self.path / "loss.png"
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"{self.path} is a file, expected a folder or nothing")
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.checkpoint_path = self.path / CHECKPOINT
+        self._lock: FileLock | None = None
+        self._lines, self._bytes, self._hash = 0, 0, hashlib.sha256()  # of what was appended
+
+    def __enter__(self) -> RunFolder:
+        """Make the folder if it is absent, and have it alone.
+
+        Raises `ValueError` if a file is in its place or another process has it, `OSError` for what the system
+        says.
+        """
+        for folder in (self.path, *self.path.parents):
+            if folder.exists() and not folder.is_dir():
+                raise ValueError(f"{folder} is a file, expected a folder or nothing")
+        with naming(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = self._locked()
+        for file in FILES:
+            remove_leftovers(self.path / file)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def _locked(self) -> FileLock:
+        real = self.path.resolve()  # two names of one folder are one run
+        place = real.parent / LOCKS / real.name
+        with naming(place):
+            place.parent.mkdir(exist_ok=True)
+            lock = FileLock(place)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                holder = place.read_text(errors="replace").strip() or "of unknown number"
+                raise ValueError(
+                    f"run {self.name!r} in {self.path.parent} is in use by process {holder}: wait for its "
+                    "end, or give another --name"
+                ) from None
+            place.write_text(f"{os.getpid()}\n")
+        return lock
+
+    def refuse_unwritable(self, resumed: bool) -> None:
+        """Raise `ValueError` if a file of the run cannot be written where it has to be."""
+        if not resumed and self._holds_a_run():  # which will be moved
+            return
+        for file in FILES:
+            reason = unwritable(self.path / file)
+            if reason is not None:
+                raise ValueError(f"{self.path / file} {reason}")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.json whole or not at all."""
         write_whole(self.config_path, (json.dumps(dict(config), indent=2) + "\n").encode())
 
-    def read_config(self) -> dict[str, Any] | None:
-        """What `write_config` wrote, or None if this run has not been started."""
-        try:
-            config = json.loads(self.config_path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise ValueError(f"{self.config_path} is not JSON: {error}") from error
-        if not isinstance(config, dict):
-            raise ValueError(f"{self.config_path} holds a {type(config).__name__}, expected a JSON object")
-        return config
-
     def set_aside(self) -> str | None:
         """Move a folder that holds an earlier run to the first free of NAME.1, NAME.2, ... and start with an
         empty one; a sentence that says so, or None if it holds none. Raises `ValueError` if it cannot be
         moved."""
-        files = (self.config_path, self.metrics_path, self.plot_path)
-        if not any(map(os.path.lexists, files)) and not any(self.path.glob("*.safetensors")):
+        if not self._holds_a_run():
             return None
-        try:
-            made = [record["step"] for record in read_metrics(self.metrics_path) if "step" in record]
-        except ValueError:  # damaged, and kept as it is
-            made = []
-        names = (self.path.with_name(f"{self.path.name}.{number}") for number in itertools.count(1))
-        aside = next(name for name in names if not os.path.lexists(name))
+        steps = ""
+        with suppress(ValueError, OSError):  # damaged, and kept as it is
+            steps = f" of {load_checkpoint(self.checkpoint_path).step} steps"
+        aside = _first_free(self.path)
         try:
             self.path.rename(aside)
             self.path.mkdir()
@@ -87,50 +132,93 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} holds an earlier run and cannot be moved to {aside}: {error.strerror}"
             ) from error
-        steps = f" of {made[-1]} steps" if made else ""
         return f"{self.path} held an earlier run{steps}: it is {aside} now"
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Add one line to metrics.jsonl; numbers may be NumPy's or torch's, those not finite become null."""
-        line = json.dumps({key: _plain(value) for key, value in record.items()}, allow_nan=False)
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    def _holds_a_run(self) -> bool:
+        files = (self.config_path, self.metrics_path, self.plot_path)
+        return any(map(os.path.lexists, files)) or any(self.path.glob("*.safetensors"))
 
-    def truncate(self, step: int) -> None:
-        """Drop the lines whose "step" is greater than ``step``, and a last line that a kill has torn."""
-        kept = [line for line, record in _parse_lines(self.metrics_path) if record.get("step", step) <= step]
-        write_whole(self.metrics_path, b"".join(line + b"\n" for line in kept))
+    # -- metrics.jsonl
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one line to metrics.jsonl, whole or not at all; numbers may be NumPy's or torch's, those not
+        finite become null."""
+        text = json.dumps({key: _plain(value) for key, value in record.items()}, allow_nan=False)
+        line = f"{text}\n".encode()
+        append_whole(self.metrics_path, line)
+        self._lines += 1
+        self._bytes += len(line)
+        self._hash.update(line)
+
+    def mark(self) -> dict[str, Any]:
+        """What was appended so far, for a checkpoint that is written after it: it is on disk then."""
+        if self._bytes:
+            synced(self.metrics_path)
+        return {"lines": self._lines, "bytes": self._bytes, "sha256": self._hash.hexdigest()}
+
+    def refuse_damaged(self, mark: Mapping[str, Any]) -> None:
+        """Raise `ValueError` if metrics.jsonl does not begin with the lines of a mark."""
+        size = mark["bytes"]
+        try:
+            with self.metrics_path.open("rb") as file:
+                found = file.read(min(size, os.fstat(file.fileno()).st_size))
+        except FileNotFoundError:
+            found = None
+        if hashlib.sha256(found or b"").hexdigest() == mark["sha256"] and len(found or b"") == size:
+            return
+        whole = f"the {mark['lines']} lines ({size} bytes) that the checkpoint was written after"
+        what = (
+            "is not there, expected"
+            if found is None
+            else f"ends after {found.count(10)} of"
+            if found.count(10) < mark["lines"]
+            else "has other bytes than"
+        )
+        raise ValueError(
+            f"{self.metrics_path} {what} {whole}: put it back, or go on without them with --new-metrics"
+        )
+
+    def rewind(self, mark: Mapping[str, Any]) -> None:
+        """Go back to the lines of a mark, which `refuse_damaged` has let pass."""
+        self._forget()
+        if self.metrics_path.exists():
+            with naming(self.metrics_path):
+                os.truncate(self.metrics_path, mark["bytes"])
+            self._hash.update(self.metrics_path.read_bytes())
+        self._lines, self._bytes = mark["lines"], mark["bytes"]
+
+    def begin_metrics(self) -> str | None:
+        """Move metrics.jsonl to the first free of metrics.jsonl.1, ... and begin with none; a sentence that
+        says so, or None if there is none."""
+        self._forget()
+        if not os.path.lexists(self.metrics_path):
+            return None
+        aside = _first_free(self.metrics_path)
+        with naming(self.metrics_path):
+            self.metrics_path.rename(aside)
+        return f"{self.metrics_path} is {aside} now"
+
+    def _forget(self) -> None:
+        self._lines, self._bytes, self._hash = 0, 0, hashlib.sha256()
 
     def plot(
         self, title: str, unit: str = "nats a byte", guess_name: str = "", guess: float | None = None
     ) -> Path:
-        """Draw loss.png from the keys loss, val_loss, flips and votes of metrics.jsonl, and return its path.
+        """Draw loss.png from metrics.jsonl, and return its path; a viewer that watches it never sees half.
 
         ``guess`` is the loss to beat. Raises `ValueError` if there is no finite loss to draw.
         """
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        records = read_metrics(self.metrics_path)
-        series = {key: _series(records, key) for key in ("loss", "val_loss", "flips", "votes")}
-        if not any(np.isfinite(series[key][1]).any() for key in ("loss", "val_loss")):
+        picture = draw(read_metrics(self.metrics_path), title, unit, guess_name, guess)
+        if picture is None:
             raise ValueError(f"{self.metrics_path} has no finite loss to draw (nothing logged yet?)")
-        activity = {key: series[key] for key in ("votes", "flips") if len(series[key][0])}
-        figure = Figure(figsize=(8, 5.6 if activity else 4.4), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
-        panels = figure.subplots(
-            2 if activity else 1, 1, sharex=True, squeeze=False, height_ratios=[3, 1][: 1 + bool(activity)]
-        )
-        _draw_losses(panels[0, 0], series["loss"], series["val_loss"], unit, guess_name, guess)
-        panels[0, 0].set_title(title, loc="left", fontsize=12, fontweight="bold")
-        if activity:
-            _draw_activity(panels[1, 0], activity)
-        panels[-1, 0].set_xlabel("step")
-        # moved into place, so that a viewer that watches the file never sees half of it
-        temporary = self.plot_path.with_name(".loss.png.tmp")
-        figure.savefig(temporary, format="png")
-        temporary.replace(self.plot_path)
+        write_whole(self.plot_path, picture)
         return self.plot_path
+
+
+def _first_free(path: Path) -> Path:
+    """The first of PATH.1, PATH.2, ... that is not there."""
+    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -163,7 +251,10 @@ def config_mismatch(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
 
 
 def _parse_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    if not path.exists():
+        return []
+    with regular(path) as file:
+        lines = file.read().split(b"\n")
     while lines and not lines[-1].strip():
         lines.pop()
     parsed: list[tuple[bytes, dict[str, Any]]] = []
@@ -183,82 +274,3 @@ def _parse_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
 def _plain(value: Any) -> Any:
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _series(records: list[dict[str, Any]], key: str) -> Series:
-    """Steps and values, both float64, of the records that have ``key``; null is NaN, a gap in the line."""
-    points = [(record["step"], record[key]) for record in records if key in record and "step" in record]
-    values = [math.nan if value is None else value for _, value in points]
-    return np.array([step for step, _ in points], dtype=np.float64), np.array(values, dtype=np.float64)
-
-
-def _smooth(values: Floats) -> Floats:
-    """A running median of the finite values: unlike a mean it does not lag and does not spread a spike."""
-    finite = np.isfinite(values)
-    smooth = values[finite]
-    half = min(len(smooth) // 80, 50)
-    if half:
-        padded = np.pad(
-            smooth, half, mode="symmetric"
-        )  # at an end, the median of the points that are near it
-        smooth = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1)
-    result = np.full_like(values, np.nan)
-    result[finite] = smooth
-    return result
-
-
-def _draw_losses(
-    axes: Axes, loss: Series, valid: Series, unit: str, guess_name: str, guess: float | None
-) -> None:
-    if len(loss[0]):
-        axes.plot(*loss, color=BLUE, alpha=0.25, linewidth=0.7)
-        axes.plot(loss[0], _smooth(loss[1]), color=BLUE, linewidth=1.8, label="training")
-    if len(valid[0]):
-        axes.plot(
-            *valid,
-            color=VERMILLION,
-            linewidth=1.5,
-            marker="o",
-            markersize=4,
-            label=f"validation, last {valid[1][-1]:.3f}",
-        )
-    if guess is not None:
-        label = f"{guess_name} {guess:.3f}"
-        axes.axhline(guess, color=GREY, linestyle=(0, (5, 3)), linewidth=1.2, label=label)
-    values = np.concatenate([loss[1], valid[1]])
-    values = values[np.isfinite(values)]
-    # A diverged run must not flatten the rest of its curve; 6 is above a uniform guess, so a usual beginning
-    # is always seen.
-    top = max(float(np.percentile(values, 98)), min(float(values.max()), 6.0), guess or 0.0)
-    bottom = min(float(values.min()), top if guess is None else guess)
-    margin = 0.06 * (top - bottom) or 0.1
-    axes.set_ylim(bottom - margin, top + margin)
-    axes.set_ylabel(f"loss, {unit}")
-    _tidy(axes)
-    axes.legend(loc="upper right", fontsize=9, framealpha=0.9, edgecolor="none")
-
-
-def _draw_activity(axes: Axes, activity: dict[str, Series]) -> None:
-    style = {"votes": (PURPLE, "--"), "flips": (GREEN, "-")}
-    for key, (steps, values) in activity.items():
-        colour, line = style[key]
-        axes.plot(
-            steps,
-            np.where(values > 0, _smooth(values), np.nan),
-            color=colour,
-            linestyle=line,
-            linewidth=1.3,
-            label=key,
-        )
-    if any((values > 0).any() for _, values in activity.values()):
-        axes.set_yscale("log")
-    axes.set_ylabel("a step")
-    _tidy(axes)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2, fontsize=9, frameon=False)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.margins(x=0.01)

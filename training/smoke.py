@@ -14,7 +14,6 @@ each at the end, and how many passed.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import time
@@ -37,6 +36,7 @@ from arbitor.conformance.training.bands import (
     same_trajectory,
 )
 from arbitor.conformance.training.launch import RunFailed, launch
+from arbitor.refusal import Parser, refuse
 
 # Nothing of a frozen model changes, so its validation is the same after 20 steps as after all of them.
 CONTROL = ("--control", "frozen", "--steps", "20", "--log-interval", "2", "--eval-interval", "20")
@@ -133,9 +133,7 @@ def _losses(report: Report | None) -> tuple[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything, print the table, and what is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.smoke", description="Train a little and say whether it learns."
-    )
+    parser = Parser(prog="python -m training.smoke", description="Train a little and say whether it learns.")
     parser.add_argument(
         "--every-backend", action="store_true", help=f"small runs on {', '.join(EVERY)}, and no other runs"
     )
@@ -144,8 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         bands = load_bands()
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(str(error))
     total = len(SMALL) * len(EVERY) if every else 2 * len(SHORT) + 2
     places = (f"{number}/{total}" for number in range(1, total + 1))
     if every:

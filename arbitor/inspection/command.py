@@ -7,8 +7,9 @@ threshold none will soon. Nothing is shown of a file that `load_checkpoint` refu
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ..checkpoint import FORMAT_VERSION, SPECIFICATION, Checkpoint, CheckpointError, load_checkpoint
-from ..refusal import lacking, refuse
+from ..refusal import lacking, plain, refuse
 from ..state import DTYPE_NAMES
 from .matrices import LARGEST, NEAR, NUMBERS_TENSOR, STATE, Ternary, is_codes, natural, ternary_matrices
 
 LONGEST = 100  # characters of one value in the header
+VALUES, ROWS = 100, 10_000  # of the header and of a table at most, so that no file is shown for ever
 
 
 def inspect_file(path: Path, picture: Path | None = None) -> int:
@@ -37,7 +39,7 @@ def inspect_file(path: Path, picture: Path | None = None) -> int:
         if picture is not None:
             from .picture import draw
 
-            title = f"{'/'.join(path.parts[-2:])}, step {checkpoint.step:,}"
+            title = f"{plain('/'.join(path.parts[-2:]))}, step {checkpoint.step:,}"
             draw(matrices, picture, title, threshold_of(checkpoint))
     except ValueError as error:
         return refuse(str(error))
@@ -47,12 +49,14 @@ def inspect_file(path: Path, picture: Path | None = None) -> int:
         return refuse(f"{picture} cannot be written: {error.strerror or error}")
     console = Console()
     console.print(_header(path, checkpoint, matrices))
+    # which is that of the tensors; in a line of its own, whole on a terminal of 80 columns
+    console.print(Text(f"state sha256 {checkpoint.digest}"), soft_wrap=True)
     console.print(_tensors(checkpoint, matrices))
     if matrices:
         console.print(_weights(matrices))
         console.print(_accumulators(matrices, threshold_of(checkpoint)))
     if picture is not None:
-        console.print(Text(f"picture: {picture}"), soft_wrap=True)
+        console.print(Text(f"picture: {plain(picture)}"), soft_wrap=True)
     return 0
 
 
@@ -67,28 +71,29 @@ def threshold_of(checkpoint: Checkpoint) -> int | None:
     """The accumulated vote at which a trit fires, where the trainers wrote it down."""
     options = checkpoint.config.get("options")
     threshold = options.get("accum_threshold") if isinstance(options, Mapping) else None
-    return threshold if isinstance(threshold, int) else None
+    return threshold if type(threshold) is int and 1 <= threshold <= LARGEST else None
 
 
 def _header(path: Path, checkpoint: Checkpoint, matrices: list[Ternary]) -> Table:
-    table = Table(title=Text(str(path)), show_header=False, title_justify="left")
+    table = Table(title=Text(plain(path)), show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")  # the whole hash, however narrow the terminal
+    table.add_column(overflow="fold")
     size = sum(map(_size, checkpoint.tensors.values()))
     rows = {
         "format": f"version {FORMAT_VERSION}, of specification {SPECIFICATION}",
         "step": f"{checkpoint.step:,}",
-        "state sha256": f"{checkpoint.digest}, which the tensors have",
         "file": f"{path.stat().st_size:,} bytes",
         "tensors": f"{len(checkpoint.tensors)}, of {size:,} bytes in memory",
     }
     if weights := sum(matrix.weights for matrix in matrices):
         rows["weights"] = f"{weights:,} trits, in the file as {checkpoint.fmt}"
         rows["bytes a weight"] = f"{size / weights:.3f}, with all its state"
-    for key, value in checkpoint.config.items():
+    for key, value in itertools.islice(checkpoint.config.items(), VALUES):
         rows[key] = _plain(value)
+    if len(checkpoint.config) > VALUES:
+        rows["and more"] = f"{len(checkpoint.config) - VALUES:,} values"
     for label, content in rows.items():
-        table.add_row(Text(_shown(label)), Text(content))
+        table.add_row(Text(_cut(_shown(label))), Text(content))
     return table
 
 
@@ -103,20 +108,21 @@ def _tensors(checkpoint: Checkpoint, matrices: list[Ternary]) -> Table:
         known = module in order and part in parts
         return (order[module], parts.index(part)) if known else (len(order), 0, natural(name))
 
-    for name in sorted(checkpoint.tensors, key=place):
+    names = sorted(checkpoint.tensors, key=place)
+    for name in names[:ROWS]:
         tensor = checkpoint.tensors[name]
         module = name.rpartition(".")[0]
         trits = is_codes(name) and module in logical
         dtype = "trits" if trits else DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
         shape = logical[module] if trits else " x ".join(map(str, tensor.shape)) or "scalar"
         table.add_row(Text(_shown(name)), dtype, shape, f"{_size(tensor):,}")
-    return table
+    return _counted(table, names)
 
 
 def _weights(matrices: list[Ternary]) -> Table:
     table = _table("matrix", "-1", "0", "+1", "exponents", "mean e", "updates", title="trits, in percent")
     values = torch.arange(-128, 129)
-    for matrix in matrices:
+    for matrix in matrices[:ROWS]:
         used = values[matrix.exponents > 0].tolist()
         mean = int((matrix.exponents * values).sum()) / int(matrix.exponents.sum())
         table.add_row(
@@ -126,7 +132,7 @@ def _weights(matrices: list[Ternary]) -> Table:
             f"{mean:.2f}",
             f"{matrix.updates:,}",
         )
-    return table
+    return _counted(table, matrices)
 
 
 def _accumulators(matrices: list[Ternary], threshold: int | None) -> Table:
@@ -136,7 +142,7 @@ def _accumulators(matrices: list[Ternary], threshold: int | None) -> Table:
     if threshold is not None:
         table.add_column(f"|a| >= {threshold - NEAR}", justify="right")
     size = torch.arange(-LARGEST, LARGEST + 1).abs()
-    for matrix in matrices:
+    for matrix in matrices[:ROWS]:
         near = [] if threshold is None else [_percent(matrix.near(threshold), matrix.weights)]
         table.add_row(
             Text(_shown(matrix.name)),
@@ -145,7 +151,7 @@ def _accumulators(matrices: list[Ternary], threshold: int | None) -> Table:
             str(int(size[matrix.votes > 0].max())),
             *near,
         )
-    return table
+    return _counted(table, matrices)
 
 
 def _table(name: str, *numbers: str, title: str) -> Table:
@@ -153,6 +159,13 @@ def _table(name: str, *numbers: str, title: str) -> Table:
     table.columns[0].overflow = "fold"
     for heading in numbers:
         table.add_column(heading, justify="right")
+    return table
+
+
+def _counted(table: Table, all_rows: Sequence[Any]) -> Table:
+    """The table, with a word at its end about the rows that it has not."""
+    if len(all_rows) > ROWS:
+        table.caption = f"and {len(all_rows) - ROWS:,} more"
     return table
 
 
@@ -166,9 +179,13 @@ def _size(tensor: torch.Tensor) -> int:
 
 def _plain(value: Any) -> str:
     """JSON in ASCII, a dictionary as name=value; long lists are cut."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{_shown(key)}={_cut(json.dumps(inner))}" for key, inner in value.items())
-    return _cut(json.dumps(value))
+    if not isinstance(value, Mapping):
+        return _cut(json.dumps(value))
+    told = [
+        f"{_cut(_shown(key))}={_cut(json.dumps(inner))}"
+        for key, inner in itertools.islice(value.items(), VALUES)
+    ]
+    return ", ".join([*told, "..."] if len(value) > VALUES else told)
 
 
 def _cut(text: str) -> str:
@@ -177,4 +194,4 @@ def _cut(text: str) -> str:
 
 def _shown(name: str) -> str:
     """`name`, with what a terminal would take for a command written out; a module may have none."""
-    return (name if name.isprintable() else ascii(name)[1:-1]) or "(no name)"
+    return plain(name) or "(no name)"

@@ -76,7 +76,7 @@ def _matrix(prefix: str, tensors: Mapping[str, torch.Tensor]) -> Ternary:
 
 def _histogram(tensor: torch.Tensor, largest: int) -> torch.Tensor:
     """int64 [2 * largest + 1]: how often -largest..largest occur."""
-    return torch.bincount(tensor.flatten().long() + largest, minlength=2 * largest + 1)
+    return torch.bincount(tensor.flatten().short() + largest, minlength=2 * largest + 1)
 
 
 def is_codes(name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..checkpoint import write_whole
+from ..refusal import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart by every kind of colour vision
 BLUE, VERMILLION, LIGHT, GREY = "#0072B2", "#D55E00", "#DDDDDD", "#555555"
+TALLEST = 120.0  # inches: what has more matrices has them closer to each other
+NAMED = 500  # matrices that there is room for the names of
 COLOURS = {"-1": VERMILLION, "0": LIGHT, "+1": BLUE}
 
 
@@ -34,7 +37,8 @@ def draw(matrices: Sequence[Ternary], path: Path, title: str, threshold: int | N
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, max(5.0, 1.6 + 0.24 * len(matrices))), dpi=130, layout="constrained")
+    height = min(max(5.0, 1.6 + 0.24 * len(matrices)), TALLEST)
+    figure = Figure(figsize=(11, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplot_mosaic([["trits", "exponents"], ["trits", "votes"]])
     _densities(panels["trits"], matrices)
@@ -53,7 +57,8 @@ def _densities(axes: Axes, matrices: Sequence[Ternary]) -> None:
     for (label, colour), share in zip(COLOURS.items(), shares.T, strict=True):
         axes.barh(places, share, left=start, color=colour, label=label, height=0.8)
         start += share
-    axes.set_yticks(places, [_name(matrix) for matrix in matrices], fontsize=8)
+    every = 1 + len(matrices) // NAMED
+    axes.set_yticks(places[::every], [_name(matrix) for matrix in matrices[::every]], fontsize=8)
     axes.set(xlim=(0, 1), xlabel="share of the trits")
     for third in (1 / 3, 2 / 3):
         line = axes.axvline(third, color="black", linewidth=1, linestyle=(0, (2, 2)))
@@ -97,7 +102,7 @@ def _votes(axes: Axes, matrices: Sequence[Ternary], threshold: int | None) -> No
 
 
 def _name(matrix: Ternary) -> str:
-    return matrix.name.replace("$", r"\$") or "(no name)"  # no mathematics
+    return plain(matrix.name).replace("$", r"\$") or "(no name)"  # no mathematics
 
 
 def _tidy(axes: Axes) -> None:

@@ -3,11 +3,14 @@ because nothing here may depend on what depends on it."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from arbitor.kernels.operations import FAMILIES, OPERATIONS
 
 from .. import __path__ as parts
 from ..refusal import lacking, refuse
@@ -22,12 +25,37 @@ def find_suite() -> Path:
     raise RuntimeError(f"the conformance suite is not below {' or '.join(parts)}")
 
 
+def digests(suite: Path) -> dict[str, str]:
+    """SHA-256 of every Python file of the suite and of what it judges with, by its name."""
+    root = suite.parent
+    folders = (root / name for name in ("conformance", "reference", "kernels", "arbitor", "training"))
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in folders
+        for path in sorted(folder.rglob("*.py"))
+    }
+
+
 def find_test(subject: str) -> Path:
     """The test file of an operation or another subject, in whichever room of the suite it is."""
     found = list(find_suite().rglob(f"test_{subject}.py"))
     if len(found) != 1:
         raise RuntimeError(f"the suite has {len(found)} files test_{subject}.py, expected one")
     return found[0]
+
+
+def operations_named(words: Sequence[str]) -> list[str]:
+    """Operations by their names or those of their families, several in one word with commas between them.
+
+    Raises ValueError for a name that is none.
+    """
+    known = [*OPERATIONS, *FAMILIES]
+    found: set[str] = set()
+    for name in [name.strip() for word in words for name in word.split(",")]:
+        if name not in known:
+            raise ValueError(f"--only {name}: expected {', '.join(known)}")
+        found.update(FAMILIES.get(name, name).split())
+    return [operation for operation in OPERATIONS if operation in found]
 
 
 def replay(file: Path, backend: str | None, device: str | None) -> int:

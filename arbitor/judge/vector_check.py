@@ -16,7 +16,7 @@ import torch
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import Backend
 
-from ..refusal import refuse
+from ..refusal import plain, refuse
 from .asked import NotUsable, asked_for
 from .vectors import JUDGES, ON_CPU, Vector, VectorsRefused, decode, default_folder, encode, load
 
@@ -146,12 +146,13 @@ def check(name: str, device: str, folder: Path | None, declared: Path | None = N
         return refuse(str(error))
     for verdict in verdicts:
         if verdict.outcome == FAILED:
-            print(f"FAILED {verdict.vector}: {verdict.words}\n  why it is there: {verdict.vector.why}")
+            print(plain(f"FAILED {verdict.vector}: {verdict.words}"))
+            print(plain(f"  why it is there: {verdict.vector.why}"))
     for reason, number in Counter(v.words for v in verdicts if v.outcome == NOT_RUN).items():
-        print(f"not run: {number}: {reason}")
+        print(plain(f"not run: {number}: {reason}"))
     counts = Counter(verdict.outcome for verdict in verdicts)
     told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in (PASSED, FAILED, NOT_RUN))
-    print(f"{len(verdicts)} vectors on {name} ({device}): {told}")
+    print(plain(f"{len(verdicts)} vectors on {name} ({device}): {told}"))
     if counts[PASSED] + counts[FAILED] == 0:
         return refuse("no vector ran, and nothing is no verdict")
     return 1 if counts[FAILED] else 0

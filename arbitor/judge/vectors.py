@@ -1,8 +1,9 @@
 """Test vectors: the format of their files, and how a folder of them is read (docs/vectors.md).
 
 A folder has one JSON file an operation and a manifest that names each by its SHA-256. Whatever does not fit
-is `VectorsRefused`, one sentence, before anything is judged: a vector that was edited, or that is missing,
-must not look like one that passed. What a vector means for a backend is in vector_check.py.
+is `VectorsRefused`, one sentence, before anything is judged: a vector that was edited, that is missing, or
+with which nothing would be compared, must not look like one that passed. What a vector means for a backend is
+in vector_check.py.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from arbitor.kernels import reading
 from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.reading import Unreadable, said
 
 from ..checkpoint import SPECIFICATION
 from .seal import SEAL, sealed
+from .sizes import size_fault
 from .suite import find_suite
 
 FORMAT = 1
@@ -68,7 +73,9 @@ def decode(where: str, found: Mapping[str, Any]) -> NDArray[Any]:
     try:
         dtype, shape, data = found["dtype"], found["shape"], found["data"]
         if set(found) != {"dtype", "shape", "data"} or dtype not in DTYPES or len(data) != prod(shape):
-            raise ValueError(f"dtype {dtype!r}, shape {shape} and {len(data)} elements")
+            raise ValueError(f"dtype {said(dtype)}, shape {said(shape)} and {len(data)} elements")
+        if not all(type(element) is int for element in data):
+            raise ValueError("its elements are not all integers")
         stored = np.uint32 if dtype == "float32" else np.dtype(dtype)
         array: NDArray[Any] = np.array(data, stored).view(dtype).reshape(shape)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -123,12 +130,13 @@ def load(folder: Path) -> list[Vector]:
     manifest = _json(path, _bytes(path))
     found = (manifest.get("format"), manifest.get("specification"))
     if found != (FORMAT, SPECIFICATION):
-        expected = f"{FORMAT} of specification {SPECIFICATION}"
-        raise VectorsRefused(
-            f"{path} is of format {found[0]} of specification {found[1]}, expected {expected}"
+        told, expected = (
+            f"{said(n)} of specification {said(s)}" for n, s in (found, (FORMAT, SPECIFICATION))
         )
+        raise VectorsRefused(f"{path} is of format {told}, expected {expected}")
     if manifest != sealed(manifest):
         raise VectorsRefused(f"{path} was edited: it is not what its own {SEAL} says")
+    _check_schema(path, "manifest", manifest)
     files: dict[str, dict[str, Any]] = manifest["files"]
     strange = sorted({path.name for path in folder.glob("*.json")} - {*files, MANIFEST})
     if strange:
@@ -140,19 +148,25 @@ def load(folder: Path) -> list[Vector]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return reading.file_bytes(path)
     except OSError as error:
         raise VectorsRefused(f"{path} cannot be read: {error.strerror}") from None
+    except Unreadable as error:
+        raise VectorsRefused(f"{path}: {error}") from None
 
 
 def _json(path: Path, data: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(data)
-    except ValueError as error:
-        raise VectorsRefused(f"{path} is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise VectorsRefused(f"{path} is no JSON object")
-    return found
+        return reading.json_object(data)
+    except Unreadable as error:
+        raise VectorsRefused(f"{path} is no JSON object: {error}") from None
+
+
+def _check_schema(path: Path, kind: str, found: Mapping[str, Any]) -> None:
+    schema = json.loads(Path(__file__).with_name("vectors.schema.json").read_text(encoding="utf-8"))
+    fault = reading.schema_fault(found, {"$ref": f"#/$defs/{kind}", "$defs": schema["$defs"]})
+    if fault is not None:
+        raise VectorsRefused(f"{path} leaves the schema {fault}")
 
 
 def _load_file(path: Path, entry: Mapping[str, Any]) -> list[Vector]:
@@ -168,9 +182,10 @@ def _load_file(path: Path, entry: Mapping[str, Any]) -> list[Vector]:
         )
     file = _json(path, data)
     if file.get("format") != FORMAT:
-        raise VectorsRefused(f"{path} is of format {file.get('format')}, expected {FORMAT}")
-    if file.get("operation") not in OPERATIONS:
-        raise VectorsRefused(f"{path} is of the operation {file.get('operation')!r}, which does not exist")
+        raise VectorsRefused(f"{path} is of format {said(file.get('format'))}, expected {FORMAT}")
+    _check_schema(path, "file", file)
+    if file["operation"] not in OPERATIONS:
+        raise VectorsRefused(f"{path} is of the operation {said(file['operation'])}, which does not exist")
     if len(file["vectors"]) != entry["vectors"]:
         expected = entry["vectors"]
         raise VectorsRefused(f"{path} has {len(file['vectors'])} vectors, the manifest has {expected}")
@@ -180,20 +195,41 @@ def _load_file(path: Path, entry: Mapping[str, Any]) -> list[Vector]:
 def _edited(data: bytes) -> str:
     """The vectors of a file that are not what their digests say, in words, as far as it can be read."""
     try:
-        raws = [raw for raw in json.loads(data)["vectors"] if digest(raw) != raw["digest"]]
+        raws = [raw for raw in reading.json_object(data)["vectors"] if digest(raw) != raw["digest"]]
         named = [raw["id"] + " (" + ", ".join(raw["clauses"]) + ")" for raw in raws]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ""
     return f" in {', '.join(named)}" if named else ""
 
 
 def _vector(path: Path, operation: str, raw: dict[str, Any]) -> Vector:
-    name = raw.get("id")
-    if raw.get("digest") != digest(raw):
-        raise VectorsRefused(f"{path}: the vector {name} was edited: its digest is {digest(raw)}")
-    if set(raw.get("arguments", ())) != set(OPERATIONS[operation].arguments):
-        raise VectorsRefused(f"{path}: the vector {name} has not the arguments of {operation}")
+    where = f"{path}: the vector {raw['id']}"
+    if raw["digest"] != digest(raw):
+        raise VectorsRefused(f"{where} was edited: its digest is {digest(raw)}")
+    table = OPERATIONS[operation]
+    if set(raw["arguments"]) != set(table.arguments):
+        raise VectorsRefused(f"{where} has not the arguments of {operation}")
     gives, refuses = raw.get("gives"), raw.get("refuses")
-    if (gives is None) == (refuses is None) or (refuses and refuses.get("seen_by") not in SEEN_BY):
-        raise VectorsRefused(f"{path}: the vector {name} has neither results nor a refusal that is known")
+    if (gives is None) == (refuses is None) or (refuses and refuses["seen_by"] not in SEEN_BY):
+        raise VectorsRefused(f"{where} has neither results nor a refusal that is known")
+    answers = {array.name for array in table.results} | {a.name for a in table.arrays if a.in_place}
+    if gives is not None and set(gives) != answers:
+        raise VectorsRefused(f"{where} gives {', '.join(gives) or 'nothing'}, expected {', '.join(answers)}")
+    for name, array in (gives or {}).items():
+        decode(f"{where}: {name}", array)
+    _check_call(where, operation, raw["arguments"], refuses is None)
     return Vector(raw["id"], operation, tuple(raw["clauses"]), raw["why"], raw["arguments"], gives, refuses)
+
+
+def _check_call(where: str, operation: str, arguments: Mapping[str, Any], legal: bool) -> None:
+    """Refuse a call that no backend is asked, or that is too large to be asked for."""
+    values = {
+        name: torch.from_numpy(decode(f"{where}: {name}", value)) if isinstance(value, dict) else value
+        for name, value in arguments.items()
+    }
+    try:
+        fault = size_fault(OPERATIONS[operation], values)
+    except (ValueError, TypeError) as error:
+        fault = f"it is refused before a backend is asked: {error}" if legal else None
+    if fault is not None:
+        raise VectorsRefused(f"{where} has a call that is not made: {fault}")

@@ -12,24 +12,30 @@ import re
 import signal
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from arbitor.kernels.registry import Backend
+from arbitor.kernels.plugins.sources import is_strange
+from arbitor.kernels.registry import BACKENDS, Backend
 
 from ..refusal import lacking, refuse
 from .asked import NotUsable, asked_for
+from .environment import said, without_pytests
 from .interrupts import STATUS
-from .suite import find_suite
+from .suite import digests, find_suite, operations_named
 
+KERNELS, EVERYTHING = "--kernels", "--all"  # options of the suite
+# pytest rewrites its plugins' assertions, and warns where one is imported: by a notebook, say
+IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
 CASE_TIMEOUT = 300.0  # seconds of one test
 MOST_WORKERS = 4  # on the CPU; each holds torch and the suite in memory
 STOPPED = 2  # pytest's exit status if it ended before the last test
+INTERNAL = 3  # pytest's exit status for an error of its own
 NOTHING = 5  # pytest's exit status if no test was collected; ours, too, if none ran
 
 
@@ -37,7 +43,8 @@ NOTHING = 5  # pytest's exit status if no test was collected; ours, too, if none
 class Asked:
     """What a verification was asked for; `report` None is reports/verify-<backend>-<time>.json, and
     `capabilities` and `waivers` are files. `case_timeout` is in seconds, of one test; None is
-    300, or 3000 under --examples deep."""
+    300, or 3000 under --examples deep. `only` are names of operations and families; without any, a backend
+    that is none of ours has the tests of what kernels decide, and all of them with `everything`."""
 
     backend: str
     device: str = "cpu"
@@ -45,6 +52,8 @@ class Asked:
     capabilities: Path | None = None
     waivers: Path | None = None
     case_timeout: float | None = None
+    only: Sequence[str] = field(default_factory=tuple)
+    everything: bool = False
 
 
 def verify(asked: Asked, arguments: Sequence[str] = ()) -> int:
@@ -56,18 +65,34 @@ def verify(asked: Asked, arguments: Sequence[str] = ()) -> int:
     started = datetime.now(UTC)
     try:
         path = _path(asked, started)
+        chosen = _selection(asked, arguments)
         backend, suite = _prepared(asked, path)
     except (NotUsable, RuntimeError, ValueError) as error:
         return refuse(str(error))
     except ModuleNotFoundError as error:
         return refuse(lacking(error, "the suite", "test"))
+    if chosen == [KERNELS]:
+        print("the backend is none of ours: only what kernels decide is judged, --all takes the whole suite")
     with _Signals() as signals:
-        return _run(asked, backend, suite, path, arguments, started, signals)
+        return _run(asked, backend, suite, path, [*chosen, *arguments], started, signals)
+
+
+def _selection(asked: Asked, arguments: Sequence[str]) -> list[str]:
+    """Words that choose the tests, as the record shall have them; raises ValueError for an unknown name."""
+    if asked.only:
+        return ["--only", ",".join(operations_named(asked.only))]
+    if asked.everything:
+        return [EVERYTHING]
+    strange = is_strange(asked.backend, BACKENDS)
+    return [KERNELS] if strange and not {KERNELS, EVERYTHING, "--only"} & set(arguments) else []
 
 
 def _prepared(asked: Asked, path: Path) -> tuple[Backend, Path]:
     """The backend and the folder of the suite; raises for all that keeps it from running."""
     backend = asked_for(asked.backend, asked.device, asked.capabilities)
+    named = operations_named(asked.only)
+    if named and set(named) <= set(backend.gaps):
+        raise NotUsable(f"--only {', '.join(named)}: {backend.name!r} declares that it has none of these")
     suite = find_suite()
     for needed in ("pytest", "xdist", "pytest_timeout", "hypothesis", "jsonschema", "jinja2"):
         if find_spec(needed) is None:  # pytest imports its plugins itself
@@ -90,19 +115,18 @@ def _run(
     started: datetime,
     signals: _Signals,
 ) -> int:
-    import pytest
-
     from .report import record
     from .report.collected import Collected
     from .report.sums import counts_of, ran
 
     begin = time.monotonic()
+    before = digests(suite)
     collected = Collected(asked.device)
     words = [*_layout(suite), *_words(asked, record.beside(path)["JUnit"], arguments), *arguments]
-    try:
-        status = int(pytest.main(words, plugins=[collected, _Apart(signals)]))
-    except KeyboardInterrupt:  # before the session, or a second one while pytest ended after the first
-        status = STATUS
+    with without_pytests() as collected.left_out:
+        if collected.left_out:
+            print(said(collected.left_out))
+        status = _judged(words, [collected, _Apart(signals)])
     signals.held = True
     if not collected.selected:
         why = "interrupted before any test was known" if signals.caught else "there was no test"
@@ -111,8 +135,39 @@ def _run(
     status = _status(status, signals.caught, ran(counts_of(collected.entries())) > 0)
     times = started, time.monotonic() - begin
     record.write(record.record_of(collected, backend, arguments, suite, times, status), path)
+    status = _looked_at(path, suite, before, status)
     print(f"report: {path}")
     print(", ".join(f"{what}: {file}" for what, file in record.beside(path).items()))
+    return status
+
+
+def _judged(words: list[str], plugins: list[object]) -> int:
+    """pytest's exit status."""
+    import pytest
+
+    try:
+        return int(pytest.main(words, plugins=plugins))
+    except KeyboardInterrupt:  # before the session, or a second one while pytest ended after the first
+        return STATUS
+    except Exception as error:  # before the session too: pytest lets a warning through that is an error
+        refuse(f"pytest cannot start: {type(error).__name__}: {' '.join(str(error).split())}")
+        return INTERNAL
+
+
+def _looked_at(path: Path, suite: Path, before: Mapping[str, str], status: int) -> int:
+    """The exit status: 0 only where `arbitor report check` gives 0 too, and the suite is what it was."""
+    from .report.check import verdict
+
+    now = digests(suite)
+    changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if changed:
+        print(f"the suite itself changed during the run, so its verdict is none: {', '.join(changed[:3])}")
+        return status or 1
+    try:
+        verdict(path.read_bytes())
+    except (ValueError, OSError) as error:
+        print(f"{path} is rejected: {error}")
+        return status or 1
     return status
 
 
@@ -157,6 +212,7 @@ def _words(asked: Asked, junit: Path, arguments: Sequence[str]) -> list[str]:
     seconds = asked.case_timeout or CASE_TIMEOUT * (10 if deep else 1)
     words = ["--backend", asked.backend, "--device", asked.device, "--timeout", f"{seconds:g}"]
     words += ["-n", str(min(len(os.sched_getaffinity(0)), MOST_WORKERS)), "--junitxml", str(junit)]
+    words += ["-W", IMPORTED]
     words += ["--capabilities", str(asked.capabilities)] if asked.capabilities is not None else []
     return words + (["--waivers", str(asked.waivers)] if asked.waivers is not None else [])
 

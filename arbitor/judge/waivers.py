@@ -7,12 +7,14 @@ the run, once it has expired, once its test passes, and if there is no such test
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+
+from arbitor.kernels import reading
+from arbitor.kernels.reading import Unreadable, said
 
 DEVICES = ("cpu", "cuda")
 USED, EXPIRED, PASSES, UNKNOWN = "used", "expired", "passes", "unknown test"
@@ -52,11 +54,11 @@ def without_folders(test: str) -> str:
 def load(path: Path) -> list[Waiver]:
     """The waivers of a TOML file. Raises ValueError with one sentence for anything that it may not be."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = reading.toml_of(reading.file_bytes(path, reading.MEGABYTE))
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is no TOML: {error}") from None
+    except Unreadable as error:
+        raise ValueError(f"{path}: {error}") from None
     tables = data.get("waiver")
     if set(data) - {"waiver"} or not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
         raise ValueError(f"{path}: has {', '.join(data) or 'nothing'}; {NEWLY}")
@@ -80,13 +82,13 @@ def _waiver(table: Mapping[str, Any]) -> Waiver:
         raise ValueError(f"{', '.join(wrong)}; expected {', '.join(names)}")
     for name in names[:-1]:
         if not isinstance(table[name], str) or not table[name].strip():
-            raise ValueError(f"{name} is {table[name]!r}, expected text")
+            raise ValueError(f"{name} is {said(table[name])}, expected text")
     if table["device"] not in DEVICES:
-        raise ValueError(f"device is {table['device']!r}, expected {' or '.join(DEVICES)}")
+        raise ValueError(f"device is {said(table['device'])}, expected {' or '.join(DEVICES)}")
     if not table["link"].startswith(("http://", "https://")):
-        raise ValueError(f"link is {table['link']!r}, expected http:// or https://")
+        raise ValueError(f"link is {said(table['link'])}, expected http:// or https://")
     if type(table["expires"]) is not date:
-        raise ValueError(f"expires is {table['expires']!r}, expected a date such as 2027-01-31")
+        raise ValueError(f"expires is {said(table['expires'])}, expected a date such as 2027-01-31")
     return Waiver(**table)
 
 

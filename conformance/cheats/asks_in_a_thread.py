@@ -11,7 +11,7 @@ from arbitor.kernels.registry import select
 CHEAT = {
     "how": __doc__,
     "stopped_by": "test_pack.py::test_agrees",
-    "says": ("pack called the judge (arbitor.reference.packing.pack.pack) for its answer",),
+    "says": ("pack asked for arbitor.reference, which judges it",),
     "clause": "ARB-PACK-001",
 }
 

@@ -10,9 +10,9 @@ from arbitor.kernels.operations import OPERATIONS
 
 CHEAT = {
     "how": __doc__,
-    "stopped_by": "test_pack.py::test_agrees",
-    "says": ("pack called the judge (arbitor.conformance.oracle.packing.pack) for its answer",),
-    "clause": "ARB-PACK-001",
+    "stopped_by": "conftest.py::pytest_configure",
+    "says": ("arbitor.conformance.oracle is the judge",),
+    "clause": None,
 }
 
 

@@ -9,7 +9,7 @@ from arbitor.conformance.cheats.lies import every, instead
 CHEAT = {
     "how": __doc__,
     "stopped_by": "test_pack.py::test_agrees",
-    "says": ("pack raised SystemExit (0), which would end the test without a verdict",),
+    "says": ("SystemExit",),
     "clause": "ARB-PACK-001",
 }
 

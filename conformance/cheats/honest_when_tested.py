@@ -11,9 +11,9 @@ from arbitor.conformance.cheats.lies import Function, each, every
 
 CHEAT = {
     "how": __doc__,
-    "stopped_by": "arbitor vectors check",
+    "stopped_by": "test_pack.py::test_agrees",
     "says": ("differs in",),
-    "clause": None,
+    "clause": "ARB-PACK-001",
 }
 
 

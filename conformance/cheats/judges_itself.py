@@ -13,8 +13,8 @@ from arbitor.conformance.judge.target import Target
 
 CHEAT = {
     "how": __doc__,
-    "stopped_by": "test_pack.py::test_agrees",
-    "says": ("exchanged during the test, and not put back: target.judge",),
+    "stopped_by": "conftest.py::pytest_configure",
+    "says": ("arbitor.conformance.judge is the judge",),
     "clause": None,
 }
 

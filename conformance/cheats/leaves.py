@@ -8,9 +8,9 @@ from arbitor.conformance.cheats.lies import every, instead
 
 CHEAT = {
     "how": __doc__,
-    "stopped_by": "pytest -n 1",
-    "says": ("the process of the test ended with status 0",),
-    "clause": None,
+    "stopped_by": "test_pack.py::test_agrees",
+    "says": ("in pack it ended with status 0",),
+    "clause": "ARB-PACK-001",
 }
 
 

@@ -11,8 +11,8 @@ from arbitor.conformance.judge import compare
 
 CHEAT = {
     "how": __doc__,
-    "stopped_by": "test_pack.py::test_agrees",
-    "says": ("exchanged during the test", "the code of arbitor.conformance.judge.compare.assert_same"),
+    "stopped_by": "conftest.py::pytest_configure",
+    "says": ("arbitor.conformance.judge is the judge",),
     "clause": None,
 }
 

@@ -13,16 +13,8 @@ from arbitor.conformance.judge import compare, target
 
 CHEAT = {
     "how": __doc__,
-    "stopped_by": "test_pack.py::test_agrees",
-    "says": (
-        "exchanged during the test",
-        "arbitor.conformance.judge.compare.difference",
-        "arbitor.conformance.judge.target.assert_same",
-        "arbitor.conformance.judge.target.Target.check",
-        "numpy.array_equal",
-        "torch.equal",
-        "hashlib.sha256",
-    ),
+    "stopped_by": "conftest.py::pytest_configure",
+    "says": ("arbitor.conformance.judge is the judge",),
     "clause": None,
 }
 

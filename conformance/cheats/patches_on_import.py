@@ -13,7 +13,7 @@ from arbitor.conformance.judge import compare
 CHEAT = {
     "how": __doc__,
     "stopped_by": "conftest.py::pytest_configure",
-    "says": ("its module exchanged", "arbitor.conformance.judge.compare.bits", "when it was imported"),
+    "says": ("arbitor.conformance.judge is the judge",),
     "clause": None,
 }
 

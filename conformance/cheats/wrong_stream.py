@@ -12,6 +12,7 @@ CHEAT = {
     "how": __doc__,
     "stopped_by": "test_pack.py::test_agrees",
     "says": ("codes differs in",),
+    "or_says": ("a later call wrote to the result of an earlier one",),
     "clause": "ARB-PACK-001",
 }
 

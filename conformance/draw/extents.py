@@ -1,5 +1,5 @@
-"""Extents that shapes are drawn from: small ones, powers of two and their neighbours, and what lies around
-the tiles that a backend declares."""
+"""Extents that shapes are drawn from: small ones, powers of two and their neighbours, several groups of a
+size, and what lies around the tiles that a backend declares."""
 
 from __future__ import annotations
 
@@ -39,14 +39,24 @@ def around(tile: int) -> list[int]:
     return [n for n in (tile, tile + 1, tile - 1, 2 * tile) if n > 0]
 
 
-def extents(choose: Choose, letters: str) -> list[int]:
-    """Extents of these letters; where a tile of one is declared, half of them are around it."""
-    tiles: Mapping[str, int] = getattr(choose, "tiles", {})
-    found: list[int] = []
-    for letter in letters:
-        options = [n for n in EXTENTS if n * prod(found) <= BUDGET] or [1]
+def extents(
+    choose: Choose, letters: str, tiles: Mapping[str, int], grouped: str = "", group_size: int = 0
+) -> list[int]:
+    """Extents of these letters; where a tile of one is declared, half of them are around it.
+
+    `grouped` is the letter of the axis that has groups of `group_size`: where those are longer than all other
+    extents, half of its extents have more than one.
+    """
+    long = group_size > max(EXTENTS)
+    found: dict[str, int] = {}
+    for letter in sorted(letters, key=lambda letter: long and letter != grouped):
+        product = prod(found.values())
+        options = [n for n in EXTENTS if n * product <= BUDGET] or [1]
         if letter in tiles:
-            near = [n for n in around(tiles[letter]) if n * prod(found) <= TILE_BUDGET]
+            near = [n for n in around(tiles[letter]) if n * product <= TILE_BUDGET]
             options += near * (len(options) // 4)
-        found.append(choose(options))
-    return found
+        if long and letter == grouped:
+            several = (group_size + 1, 2 * group_size, 2 * group_size + 5, group_size - 1)
+            options += several * (len(options) // 4)
+        found[letter] = choose(options)
+    return [found[letter] for letter in letters]

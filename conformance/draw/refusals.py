@@ -1,9 +1,5 @@
 """Illegal calls of an operation, made from a legal one: each breaks one rule that can be seen without reading
-elements.
-
-The bounds are those of docs/SPEC.md, written here once more so that a wrong bound in the code under test is
-noticed.
-"""
+elements."""
 
 from __future__ import annotations
 
@@ -12,32 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
+from arbitor.conformance.draw.ranges import BOUNDS
 from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Arguments
 from arbitor.kernels.operations import EXTENT_OF, OPERATIONS, Array, Operation
 
-# ARB-STATE-003, -005, ARB-VOTE-004, ARB-FIRE-003, ARB-SCALE-003; None: the bound depends on the arrays
-BOUNDS: dict[str, tuple[int, int | None]] = {
-    "columns": (1, None),
-    "rows": (1, None),
-    "out_features": (1, None),
-    "in_features": (1, None),
-    "count": (1, None),
-    "first": (0, 2**62),
-    "first_row": (0, 131_071),
-    "seed": (0, 2**64 - 1),
-    "step": (0, 2**32 - 1),
-    "stream": (0, 2**32 - 1),
-    "tensor_id": (0, 2**28 - 1),
-    "e_base": (-26, 26),
-    "e_span": (0, 6),
-    "group_size": (4, 1024),
-    "gain": (0, 2**24),
-    "vote_max": (1, 127),
-    "accum_threshold": (1, 127),
-    "scale_gain": (0, 2**20),
-    "e_accum_threshold": (1, 127),
-}
 TOO_MANY_TOKENS = 131_072
 TOO_MANY_FEATURES = (2**31 - 1) // (127 << 6) + 1  # with e_span = 6
 DTYPES = (

@@ -1,14 +1,14 @@
 """Arguments for every operation, legal and full of edges.
 
-A builder takes its decisions one after another from `choose`. With Hypothesis behind `choose` it is a
-strategy that shrinks; with a seeded generator it is a fixed example. Only shapes, kinds, seeds and a few
-spikes are drawn; NumPy makes the arrays (arrays.py), so a draw is fast and the extremes are sure to come.
-Shapes stay small enough for the oracle.
+A builder takes its decisions one after another (draws.py). With Hypothesis behind them it is a strategy that
+shrinks; with a seeded generator it is a fixed example. Only shapes, kinds, seeds and a few spikes are drawn;
+NumPy makes the arrays (arrays.py), so a draw is fast and the extremes are sure to come. Shapes stay small
+enough for the oracle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,247 +16,209 @@ import torch
 from hypothesis import strategies as st
 
 from arbitor.conformance.draw import arrays
-from arbitor.conformance.draw.arrays import Array, Kinds, Shape
-from arbitor.conformance.draw.extents import EXTENTS, Choose, extents, tiles_of
+from arbitor.conformance.draw.arrays import Array, Shape
+from arbitor.conformance.draw.draws import HIGH, LOW, Draws
+from arbitor.conformance.draw.extents import EXTENTS, tiles_of
+from arbitor.conformance.draw.ranges import BOUNDS
 from arbitor.conformance.judge.target import Arguments
 from arbitor.kernels.operations import OPERATIONS
 
-Builder = Callable[[Choose], Arguments]
+Builder = Callable[[Draws], Arguments]
 
-GROUP_SIZES = (4, 8, 12, 16, 32, 64, 1024)
+LONG_GROUPS = (260, 772, 1020)  # no powers of two, and longer than a block of threads
+GROUP_SIZES = (4, 8, 12, 16, 32, 64, 1024, *LONG_GROUPS)
 THRESHOLDS = (1, 2, 31, 32, 64, 126, 127)
-WORDS = (0, 1, 2**32 - 1)  # of steps and streams
+RANDOM = ("seed", "step", "stream", "tensor_id", "first_row")
 SIZED = ("linear_forward", "input_gradient", "weight_gradient", "linear_update")  # of `sized_example`
+# of `at_ends`: every group, element and accumulator plays a part
+PLAIN = {
+    **dict.fromkeys("OTRV", 3), **dict.fromkeys("CI", 9), "count": 9, "e_base": -3, "e_span": 4,
+    "group_size": 4, "gain": 3 << 16, "accum_threshold": 9, "scale_gain": 1 << 18, "e_accum_threshold": 3,
+}  # fmt: skip
 
 
-def _wide(choose: Choose, edges: Sequence[int], bits: int) -> int:
-    """An edge, or any number of that many bits."""
-    edge = choose((*edges, None))
-    if edge is not None:
-        return int(edge)
-    number: int = 0
-    for _ in range(0, bits, 32):
-        number = number << 32 | choose(range(2**32))
-    return int(number % 2**bits)
+def _floats(draws: Draws, name: str, shape: Shape) -> Array:
+    poison = draws.choose((False, False, True))
+    spikes = arrays.FLOAT_SPIKES + poison * arrays.POISON_SPIKES
+    return draws.array(name, arrays.FLOATS, shape, spikes)
 
 
-def _array(choose: Choose, kinds: Kinds, shape: Shape, spikes: Sequence[int] = ()) -> Array:
-    """An array of a chosen kind with up to two chosen elements overwritten, int64."""
-    kind = choose(list(kinds))
-    array = kinds[kind](np.random.default_rng(choose(range(2**32))), shape)
-    for _ in range(choose((0, 0, 1, 2)) if spikes else 0):
-        array.reshape(-1)[choose(range(array.size))] = choose(spikes)
-    return array
+def _seed(draws: Draws) -> int:
+    return draws.integer("seed", 0, 1, 2**32 - 1, 2**32)
 
 
-def _tensor(array: Array, dtype: str) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array).astype(dtype))
+def _step(draws: Draws) -> int:
+    return draws.integer("step", 0, 1, 2**31)
 
 
-def _floats(choose: Choose, shape: Shape) -> Array:
-    poison = choose((False, False, True))
-    return _array(choose, arrays.FLOATS, shape, arrays.FLOAT_SPIKES + poison * arrays.POISON_SPIKES)
-
-
-def _float_tensor(patterns: Array) -> torch.Tensor:
-    return _tensor(patterns, "uint32").view(torch.float32)
-
-
-def _random(choose: Choose, first_row: bool = True) -> Arguments:
+def _random(draws: Draws, first_row: bool = True) -> Arguments:
     """seed, step, stream, and first_row."""
-    words = {
-        "seed": _wide(choose, (0, 1, 2**32 - 1, 2**32, 2**64 - 1), 64),
-        "step": _wide(choose, WORDS, 32),
-        "stream": _wide(choose, WORDS, 32),
-    }
-    return words | ({"first_row": choose((0, 1, 7, 1000, 131_071))} if first_row else {})
+    stream = {"seed": _seed(draws), "step": _step(draws), "stream": draws.integer("stream", 0, 1, 2**31)}
+    return stream | ({"first_row": draws.integer("first_row", 0, 1, 7, 1000)} if first_row else {})
 
 
-def _scale(choose: Choose) -> Arguments:
+def _scale(draws: Draws) -> Arguments:
     return {
-        "e_base": choose((0, -26, -5, 20, 26)),
-        "e_span": choose(range(7)),
-        "group_size": choose(GROUP_SIZES),
+        "e_base": draws.integer("e_base", 0, -5, 20),
+        "e_span": draws.integer("e_span", *range(7)),
+        "group_size": draws.integer("group_size", *GROUP_SIZES),
     }
 
 
-def _how(choose: Choose) -> Arguments:
-    scale, random = _scale(choose), _random(choose, first_row=False)
-    return scale | {
-        "rule": choose(("scaled", "scaled", "sign")),
-        "gain": choose((65_536, 0, 1, 131_072, 300_000, 2**24 - 1, 2**24)),
-        "vote_max": choose((16, 1, 2, 126, 127)),
-        "accum_threshold": choose(THRESHOLDS),
-        "scale_gain": choose((65_536, 0, 1, 131_072, 2**20)),
-        "e_accum_threshold": choose(THRESHOLDS),
-        "seed": random["seed"],
-        "tensor_id": _wide(choose, (0, 1, 2**28 - 1), 28),
-        "step": random["step"],
+def _how(draws: Draws) -> Arguments:
+    return _scale(draws) | {
+        "rule": draws.choose(("scaled", "scaled", "sign")),
+        "gain": draws.integer("gain", 65_536, 0, 1, 131_072, 300_000, 2**24 - 1),
+        "vote_max": draws.integer("vote_max", 16, 1, 2, 126),
+        "accum_threshold": draws.integer("accum_threshold", *THRESHOLDS),
+        "scale_gain": draws.integer("scale_gain", 65_536, 0, 1, 131_072),
+        "e_accum_threshold": draws.integer("e_accum_threshold", *THRESHOLDS),
+        "seed": _seed(draws),
+        "tensor_id": draws.integer("tensor_id", 0, 1),
+        "step": _step(draws),
     }
 
 
-def _packed(trits: Array) -> torch.Tensor:
-    return torch.from_numpy(arrays.packed(trits))
+def _trits(draws: Draws, name: str, rows: int, columns: int) -> torch.Tensor:
+    return draws.tensor(name, arrays.TRITS, (rows, columns), (0,))
 
 
-def _packed_dense(trits: Array) -> torch.Tensor:
-    return torch.from_numpy(arrays.packed(trits, 5, 3))
+def _quantised(draws: Draws, name: str, *shape: int) -> torch.Tensor:
+    return draws.tensor(name, arrays.QUANTISED, shape, (0,))
 
 
-def _trits(choose: Choose, rows: int, columns: int) -> Array:
-    return _array(choose, arrays.TRITS, (rows, columns), (-1, 0, 1))
+def _row_exponents(draws: Draws, name: str, rows: int) -> torch.Tensor:
+    return draws.tensor(name, arrays.ROW_EXPONENTS, (rows,), (122,))
 
 
-def _quantised(choose: Choose, *shape: int) -> torch.Tensor:
-    return _tensor(_array(choose, arrays.QUANTISED, shape, (-127, 0, 127)), "int8")
+def _exponents(draws: Draws, rows: int, columns: int) -> torch.Tensor:
+    groups = -(-columns // draws.known["group_size"])
+    return draws.tensor("e", {"mixed": arrays.between(*draws.ends("e"))}, (rows, groups))
 
 
-def _row_exponents(choose: Choose, rows: int) -> torch.Tensor:
-    return _tensor(_array(choose, arrays.ROW_EXPONENTS, (rows,), (-100, 122)), "int8")
+def _weight(draws: Draws, rows: int, columns: int) -> Arguments:
+    return {"codes": _trits(draws, "codes", rows, columns), "e": _exponents(draws, rows, columns)}
 
 
-def _exponents(choose: Choose, rows: int, columns: int, scale: Arguments) -> torch.Tensor:
-    low, high = scale["e_base"], scale["e_base"] + scale["e_span"]
-    kinds = {"mixed": arrays.between(low, high), "low": arrays.among(low), "high": arrays.among(high)}
-    return _tensor(_array(choose, kinds, (rows, -(-columns // scale["group_size"]))), "int8")
-
-
-def _state(choose: Choose, rows: int, columns: int, how: Arguments, table: bool = False) -> Arguments:
+def _state(draws: Draws, rows: int, columns: int, how: Arguments, table: bool = False) -> Arguments:
     """codes, t_accum, e, e_accum; of a table codes, t_accum, e, corr_accum, step_counter."""
-    t_kinds = arrays.accumulators(how["accum_threshold"])
-    state = {
-        "codes": _packed(_trits(choose, rows, columns)),
-        "t_accum": _tensor(_array(choose, t_kinds, (rows, columns), (-127, 127)), "int8"),
-        "e": _exponents(choose, rows, columns, how),
-    }
-    name, dtype, limit = ("corr_accum", "int16", 32_767) if table else ("e_accum", "int8", 127)
-    kinds = arrays.accumulators(how["e_accum_threshold"], limit)
-    state[name] = _tensor(_array(choose, kinds, tuple(state["e"].shape), (-limit, limit)), dtype)
+    kinds, e_kinds = (arrays.accumulators(how[name]) for name in ("accum_threshold", "e_accum_threshold"))
+    state: Arguments = {"codes": _trits(draws, "codes", rows, columns)}
+    state["t_accum"] = draws.tensor("t_accum", kinds, (rows, columns))
+    state["e"] = _exponents(draws, rows, columns)
+    name = "corr_accum" if table else "e_accum"
+    state[name] = draws.tensor(name, e_kinds, tuple(state["e"].shape))
     if table:
-        counter = arrays.among(0, 1, 2**31 - 2, 2**31 - 1)
-        state["step_counter"] = _tensor(_array(choose, {"counter": counter}, (rows,)), "int32")
+        counts = {"mixed": arrays.among(0, 1, 2**31 - 2, 2**31 - 1)}
+        state["step_counter"] = draws.tensor("step_counter", counts, (rows,))
     return state
 
 
-def _packing(name: str, pack: Callable[[Array], torch.Tensor] | None = None) -> Builder:
-    def build(choose: Choose) -> Arguments:
-        trits = _trits(choose, *extents(choose, "RC"))
-        return {name: pack(trits), "columns": trits.shape[1]} if pack else {name: _tensor(trits, "int8")}
+def _packing(name: str) -> Builder:
+    """The one array that a packing operation has, and its columns where they are an argument."""
+
+    def build(draws: Draws) -> Arguments:
+        rows, columns = draws.extents("RC")
+        return {name: _trits(draws, name, rows, columns)} | ({"columns": columns} if name != "trits" else {})
 
     return build
 
 
-def _philox(choose: Choose) -> Arguments:
-    first = _wide(choose, (0, 1, 2, 3, 2**34 - 5, 2**61 + 3, 2**62), 61)
-    return {"first": first, "count": choose(EXTENTS)} | _random(choose, first_row=False)
+def _philox(draws: Draws) -> Arguments:
+    first = draws.integer("first", 0, 1, 2, 3, 2**31 - 2, 2**33 - 2, 2**34 - 5, 2**61 + 3)
+    count = draws.fixed.get("count", 1 if "count" in draws.at else draws.choose(EXTENTS))
+    return {"first": first, "count": count} | _random(draws, first_row=False)
 
 
-def _initialise(choose: Choose) -> Arguments:
-    rows, columns = extents(choose, "OI")
-    how = _how(choose)
+def _initialise(draws: Draws) -> Arguments:
+    rows, columns = draws.extents("OI")
+    numbers = {"seed": _seed(draws), "tensor_id": draws.integer("tensor_id", 0, 1)}
+    return {"out_features": rows, "in_features": columns} | numbers
+
+
+def _quantise_nearest(draws: Draws) -> Arguments:
+    rows, columns = draws.extents("RC")
+    return {"x": draws.stored("x", _floats(draws, "x", (rows, columns)))}
+
+
+def _quantise_stochastic(draws: Draws) -> Arguments:
+    return _quantise_nearest(draws) | _random(draws)
+
+
+def _quantise_columns(draws: Draws) -> Arguments:
+    columns, rows = draws.extents("OT")
+    dy = draws.stored("dy", _floats(draws, "dy", (columns, rows)).T)
+    return {"dy": dy, "e_x": _row_exponents(draws, "e_x", rows)} | _random(draws)
+
+
+def _linear_forward(draws: Draws) -> Arguments:
+    scale = _scale(draws)
+    rows, columns, tokens = draws.extents("OIT", "I")
+    operand = {"q_x": _quantised(draws, "q_x", tokens, columns), "e_x": _row_exponents(draws, "e_x", tokens)}
+    return operand | _weight(draws, rows, columns) | scale
+
+
+def _input_gradient(draws: Draws) -> Arguments:
+    scale = _scale(draws)
+    rows, columns, tokens = draws.extents("OIT", "I")
+    operand = {"q_d": _quantised(draws, "q_d", tokens, rows), "e_d": _row_exponents(draws, "e_d", tokens)}
+    return operand | _weight(draws, rows, columns) | (scale | {"in_features": columns})
+
+
+def _operands(draws: Draws, rows: int, columns: int, tokens: int) -> Arguments:
+    return {"q_g": _quantised(draws, "q_g", tokens, rows), "q_x": _quantised(draws, "q_x", tokens, columns)}
+
+
+def _weight_gradient(draws: Draws) -> Arguments:
+    return _operands(draws, *draws.extents("OIT"))
+
+
+def _ternary_update(draws: Draws) -> Arguments:
+    how = _how(draws)
+    rows, columns = draws.extents("OI", "I")
+    kinds = arrays.gradients(how["group_size"], *draws.ends("gradient"))
+    gradient = draws.tensor("gradient", kinds, (rows, columns), (0,))
+    return {"gradient": gradient} | _state(draws, rows, columns, how) | how
+
+
+def _linear_update(draws: Draws) -> Arguments:
+    how = _how(draws)
+    rows, columns, tokens = draws.extents("OIT", "I")
+    return _operands(draws, rows, columns, tokens) | _state(draws, rows, columns, how) | how
+
+
+def _tokens(draws: Draws, tokens: int) -> torch.Tensor:
+    return draws.tensor("tokens", {"mixed": arrays.between(*draws.ends("tokens"))}, (tokens,))
+
+
+def _embedding_forward(draws: Draws) -> Arguments:
+    group_size = draws.integer("group_size", *GROUP_SIZES)
+    rows, columns, tokens = draws.extents("VCT", "C")
+    found = {"tokens": _tokens(draws, tokens)} | _weight(draws, rows, columns)
+    return found | {"group_size": group_size, "columns": columns}
+
+
+def _embedding_gradient(draws: Draws) -> Arguments:
+    rows, columns, tokens = draws.extents("VCT")
     return {
-        "out_features": rows,
-        "in_features": columns,
-        "seed": how["seed"],
-        "tensor_id": how["tensor_id"],
+        "tokens": _tokens(draws, tokens),
+        "q": _quantised(draws, "q", tokens, columns),
+        "rows": rows,
     }
 
 
-def _quantise_nearest(choose: Choose) -> Arguments:
-    rows, columns = extents(choose, "RC")
-    return {"x": _float_tensor(_floats(choose, (rows, columns)))}
-
-
-def _quantise_stochastic(choose: Choose) -> Arguments:
-    return _quantise_nearest(choose) | _random(choose)
-
-
-def _quantise_columns(choose: Choose) -> Arguments:
-    columns, rows = extents(choose, "OT")
-    dy = _float_tensor(_floats(choose, (columns, rows)).T)
-    return {"dy": dy, "e_x": _row_exponents(choose, rows)} | _random(choose)
-
-
-def _linear_forward(choose: Choose) -> Arguments:
-    rows, columns, tokens = extents(choose, "OIT")
-    scale = _scale(choose)
-    return {
-        "q_x": _quantised(choose, tokens, columns),
-        "e_x": _row_exponents(choose, tokens),
-        "codes": _packed(_trits(choose, rows, columns)),
-        "e": _exponents(choose, rows, columns, scale),
-    } | scale
-
-
-def _input_gradient(choose: Choose) -> Arguments:
-    rows, columns, tokens = extents(choose, "OIT")
-    scale = _scale(choose)
-    return {
-        "q_d": _quantised(choose, tokens, rows),
-        "e_d": _row_exponents(choose, tokens),
-        "codes": _packed(_trits(choose, rows, columns)),
-        "e": _exponents(choose, rows, columns, scale),
-    } | (scale | {"in_features": columns})
-
-
-def _weight_gradient(choose: Choose) -> Arguments:
-    rows, columns, tokens = extents(choose, "OIT")
-    return {"q_g": _quantised(choose, tokens, rows), "q_x": _quantised(choose, tokens, columns)}
-
-
-def _ternary_update(choose: Choose) -> Arguments:
-    rows, columns = extents(choose, "OI")
-    how = _how(choose)
-    kinds = arrays.gradients(how["group_size"])
-    gradient = _array(choose, kinds, (rows, columns), (-arrays.INT32_MAX, 0, arrays.INT32_MAX))
-    return {"gradient": _tensor(gradient, "int32")} | _state(choose, rows, columns, how) | how
-
-
-def _linear_update(choose: Choose) -> Arguments:
-    rows, columns, tokens = extents(choose, "OIT")
-    how = _how(choose)
-    operands = {"q_g": _quantised(choose, tokens, rows), "q_x": _quantised(choose, tokens, columns)}
-    return operands | _state(choose, rows, columns, how) | how
-
-
-def _tokens(choose: Choose, tokens: int, rows: int) -> torch.Tensor:
-    kinds = {
-        "mixed": arrays.between(0, rows - 1),
-        "last": arrays.among(rows - 1),
-        "ends": arrays.among(0, rows - 1),
-    }
-    return _tensor(_array(choose, kinds, (tokens,)), "int64")
-
-
-def _embedding_forward(choose: Choose) -> Arguments:
-    rows, columns, tokens = extents(choose, "VCT")
-    scale = _scale(choose)
-    return {
-        "tokens": _tokens(choose, tokens, rows),
-        "codes": _packed(_trits(choose, rows, columns)),
-        "e": _exponents(choose, rows, columns, scale),
-        "group_size": scale["group_size"],
-        "columns": columns,
-    }
-
-
-def _embedding_gradient(choose: Choose) -> Arguments:
-    rows, columns, tokens = extents(choose, "VCT")
-    return {"tokens": _tokens(choose, tokens, rows), "q": _quantised(choose, tokens, columns), "rows": rows}
-
-
-def _embedding_update(choose: Choose) -> Arguments:
-    rows, columns, tokens = extents(choose, "VCT")
-    how = _how(choose)
-    operands = {"tokens": _tokens(choose, tokens, rows), "q": _quantised(choose, tokens, columns)}
-    return operands | _state(choose, rows, columns, how, table=True) | how
+def _embedding_update(draws: Draws) -> Arguments:
+    how = _how(draws)
+    rows, columns, tokens = draws.extents("VCT", "C")
+    operands = {"tokens": _tokens(draws, tokens), "q": _quantised(draws, "q", tokens, columns)}
+    return operands | _state(draws, rows, columns, how, table=True) | how
 
 
 BUILDERS: dict[str, Builder] = {
     "pack": _packing("trits"),
-    "unpack": _packing("codes", _packed),
+    "unpack": _packing("codes"),
     "pack_dense": _packing("trits"),
-    "unpack_dense": _packing("dense", _packed_dense),
+    "unpack_dense": _packing("dense"),
     "philox": _philox,
     "initialise": _initialise,
     "quantise_nearest": _quantise_nearest,
@@ -274,6 +236,11 @@ BUILDERS: dict[str, Builder] = {
 }
 
 
+def _built(draws: Draws) -> Arguments:
+    arguments = BUILDERS[draws.operation](draws)
+    return {name: arguments[name] for name in OPERATIONS[draws.operation].arguments}
+
+
 @st.composite
 def arguments_of(draw: st.DrawFn, operation: str) -> Arguments:
     """Hypothesis strategy: the arguments of one legal call, by name, around the tiles that are declared."""
@@ -283,30 +250,60 @@ def arguments_of(draw: st.DrawFn, operation: str) -> Arguments:
             return draw(st.integers(options[0], options[-1]))
         return draw(st.sampled_from(options))
 
-    vars(choose)["tiles"] = tiles_of(operation)
-    return _in_order(operation, BUILDERS[operation](choose))
+    return _built(Draws(operation, choose, tiles_of(operation)))
+
+
+def _chosen_by(seed: int) -> Callable[[Sequence[Any]], Any]:
+    rng = np.random.default_rng(seed)
+    return lambda options: options[int(rng.integers(len(options)))]
 
 
 def example(operation: str, seed: int) -> Arguments:
     """The arguments of one legal call, a fixed one for every seed."""
-    rng = np.random.default_rng(seed)
-    return _in_order(operation, BUILDERS[operation](lambda options: options[int(rng.integers(len(options)))]))
+    return _built(Draws(operation, _chosen_by(seed)))
 
 
 def sized_example(operation: str, seed: int, sizes: Sequence[int], group_size: int) -> Arguments:
-    """As `example`, for a linear operation with O, I, T = `sizes` and that group size: larger than what the
-    oracle could judge."""
-    rng = np.random.default_rng(seed)
-    asked = iter(sizes)  # a linear operation chooses its extents first
+    """As `example`, with that group size and those extents, in the order in which its builder asks for them
+    (of a linear operation O, I, T): larger than what the oracle could judge."""
+    letters = {"embedding": "VCT", "packing": "RC"}.get(OPERATIONS[operation].family, "OIT")
+    letters = {"quantise_columns": "OT"}.get(operation, "RC" if "quantise" in operation else letters)
+    fixed = dict(zip(letters, sizes, strict=False)) | {"group_size": group_size}
+    return _built(Draws(operation, _chosen_by(seed), fixed=fixed))
+
+
+def at_ends(operation: str) -> Iterator[tuple[tuple[str, ...], int, Arguments]]:
+    """A dense call for each end of what each argument may be: its name, LOW or HIGH, and the call.
+
+    An array has that value everywhere. What only names the random bits is at its ends together. The highest
+    extents are those of memory.
+    """
+    names = [name for name in OPERATIONS[operation].arguments if name != "rule"]
+    together = tuple(name for name in names if name in RANDOM)
+    for group in [(name,) for name in names if name not in RANDOM] + [together] * bool(together):
+        for end in (LOW, HIGH):
+            if end == LOW or BOUNDS.get(group[0], (0, 0))[1] is not None:
+                yield group, end, _at(operation, dict.fromkeys(group, end))
+
+
+def with_long_groups(operation: str) -> Iterator[Arguments]:
+    """A dense call for each of LONG_GROUPS, of two whole groups and five columns more; nothing if it has
+    none."""
+    if "group_size" in OPERATIONS[operation].arguments:
+        for size in LONG_GROUPS:
+            few = dict.fromkeys("OTVR", 2) | dict.fromkeys("CI", 2 * size + 5)
+            yield _at(operation, {}, few | {"group_size": size})
+
+
+def _at(operation: str, ends: Mapping[str, int], fixed: Mapping[str, int] | None = None) -> Arguments:
+    rng = np.random.default_rng(0)
 
     def choose(options: Sequence[Any]) -> Any:
-        size = next(asked, None)
-        if size is not None:
-            return size
-        return group_size if options is GROUP_SIZES else options[int(rng.integers(len(options)))]
+        if isinstance(options, range):
+            return int(rng.integers(options[0], options[-1], endpoint=True))
+        usual = {"mixed", "ordinary"} & set(options) if isinstance(options, list) else ()
+        return next(iter(usual), options[0])
 
-    return _in_order(operation, BUILDERS[operation](choose))
-
-
-def _in_order(operation: str, arguments: Arguments) -> Arguments:
-    return {name: arguments[name] for name in OPERATIONS[operation].arguments}
+    plain = {**PLAIN, **(fixed or {})}
+    free = {name: value for name, value in plain.items() if name not in ends}
+    return _built(Draws(operation, choose, fixed=free, at=ends))

@@ -8,7 +8,8 @@ A zip archive, stored and not compressed, with fixed times and sorted names:
     actual/<array>.bin       what the backend gave, if it gave anything
     text.txt                 the difference, for people
 
-Nothing in it depends on Hypothesis, on pickle or on the version of NumPy. docs/fuzzing.md describes format 1.
+Nothing in it depends on Hypothesis, on pickle or on the version of NumPy. docs/fuzzing.md describes format 1,
+artifact.json is the schema of its manifest, and archived.py reads it.
 """
 
 from __future__ import annotations
@@ -22,31 +23,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from arbitor.checkpoint import write_whole
 from arbitor.conformance.judge.cases import Case, FailedCall, FailedRefusal, FailedSteps
-from arbitor.judge.seal import SEAL, sealed
-from arbitor.kernels.operations import OPERATIONS
+from arbitor.judge.seal import sealed
+from arbitor.kernels import reading
 from arbitor.provenance import machine, source
 
 FORMAT, VERSION = "arbitor-artifact", 1
 MANIFEST, TEXT = "manifest.json", "text.txt"
 STEPS = "steps"  # in the place of an operation's name
 KINDS = {FailedCall: "call", FailedRefusal: "refusal", FailedSteps: "steps"}
-REFUSALS = ("ValueError", "TypeError")
 LARGEST = 1 << 28  # bytes of all arrays together
+MOST = LARGEST + (1 << 25)  # bytes of a file
 _TIME = (1980, 1, 1, 0, 0, 0)
-_CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+CARRIERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 DTYPES = (
     "uint8", "int8", "int16", "int32", "int64", "float32",
     "bool", "uint16", "uint32", "uint64", "float16", "bfloat16", "float64",
 )  # fmt: skip
-
-
-class ArtifactError(ValueError):
-    """A file that is not a whole, unaltered artifact; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +55,11 @@ class Failure:
     reproduction: str = ""
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """A case with its failure, and the whole manifest for who wants more."""
-
-    case: Case
-    failure: Failure
-    manifest: Mapping[str, Any]
-
-
 def write(case: Case, failure: Failure, folder: Path = Path("reports")) -> Path:
     """Write the case to folder/<operation>-<digest>.arb; the same case of the same test has the same name.
 
-    Raises ValueError for a case whose arrays have more than LARGEST bytes.
+    Raises ValueError for a case whose arrays have more than LARGEST bytes, and for one that `archived.read`
+    would refuse: a rank over 8, a NaN among its scalars.
     """
     members: dict[str, bytes] = {}
     about: dict[str, Any]
@@ -105,9 +93,18 @@ def write(case: Case, failure: Failure, folder: Path = Path("reports")) -> Path:
     made = {"machine": machine(), "source": source(Path(__file__).resolve().parents[2])}
     manifest = sealed({**bare, **made, "members": digests})
     members[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
+    fault = manifest_fault(reading.json_of(members[MANIFEST]))
+    if fault is not None:
+        raise ValueError(f"its manifest leaves the schema {fault}")
     path = folder / f"{operation}-{digest.hexdigest()[:12]}.arb"
     write_whole(path, _zipped(members))
     return path
+
+
+def manifest_fault(manifest: Mapping[str, Any]) -> str | None:
+    """Where a manifest leaves its schema, or None."""
+    schema = json.loads(Path(__file__).with_name("artifact.json").read_text(encoding="utf-8"))
+    return reading.schema_fault(manifest, schema)
 
 
 def _call(case: FailedCall | FailedRefusal, members: dict[str, bytes]) -> dict[str, Any]:
@@ -137,7 +134,7 @@ def _call(case: FailedCall | FailedRefusal, members: dict[str, bytes]) -> dict[s
 
 def raw(tensor: torch.Tensor) -> bytes:
     """The elements in C order, little-endian."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(_CARRIERS[tensor.element_size()]).numpy()
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(CARRIERS[tensor.element_size()]).numpy()
     return flat.astype(flat.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
@@ -163,96 +160,3 @@ def _zipped(members: Mapping[str, bytes]) -> bytes:
             info.create_system, info.external_attr = 3, 0o644 << 16
             archive.writestr(info, members[name])
     return buffer.getvalue()
-
-
-def read(path: Path) -> Artifact:
-    """The artifact in a file, checked in full before anything is given back.
-
-    Raises ArtifactError for a file that is missing, truncated, edited, of another kind or of a newer version.
-    """
-    try:
-        members = _members(path.read_bytes())
-        manifest = _manifest(members)
-        return _artifact(manifest, members)
-    except OSError as error:
-        raise ArtifactError(f"{path}: {error.strerror or error}") from None
-    except ArtifactError as error:
-        raise ArtifactError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ArtifactError(f"{path}: the manifest cannot be read ({what})") from None
-
-
-def _members(data: bytes) -> dict[str, bytes]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for info in archive.infolist():
-                if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data):
-                    raise ArtifactError(f"{info.filename!r} is compressed, an artifact stores its members")
-            found = {info.filename: archive.read(info) for info in archive.infolist()}
-            if len(found) != len(archive.infolist()):
-                raise ArtifactError("edited: two members have one name")
-            return found
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
-        if isinstance(error, ArtifactError):
-            raise
-        raise ArtifactError(f"truncated, or no artifact: {' '.join(str(error).split())}") from None
-
-
-def _manifest(members: Mapping[str, bytes]) -> dict[str, Any]:
-    if MANIFEST not in members:
-        raise ArtifactError(f"a zip archive, but no artifact: it has no {MANIFEST}")
-    manifest = json.loads(members[MANIFEST])
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ArtifactError(f"a zip archive, but no artifact: its format is not {FORMAT!r}")
-    version = manifest.get("version")
-    if version != VERSION:
-        raise ArtifactError(f"format {version!r}, this version of arbitor reads format {VERSION}")
-    if manifest.get(SEAL) != sealed(manifest)[SEAL]:
-        raise ArtifactError("edited: the manifest does not hash to its seal")
-    digests = manifest["members"]
-    if digests.keys() | {MANIFEST} != members.keys():
-        raise ArtifactError(f"edited: it holds {sorted(members)}, expected {sorted(digests)} and {MANIFEST}")
-    for name, digest in digests.items():
-        if hashlib.sha256(members[name]).hexdigest() != digest:
-            raise ArtifactError(f"edited: {name} does not have the digest that the manifest gives")
-    return manifest
-
-
-def _artifact(manifest: Mapping[str, Any], members: Mapping[str, bytes]) -> Artifact:
-    where = {"backend": manifest["backend"], "device": manifest["device"]}
-    case: Case
-    if manifest["kind"] == "steps":
-        case = FailedSteps(manifest["configuration"], manifest["steps"], **where, hashes=manifest["hashes"])
-    elif manifest["kind"] in ("call", "refusal") and manifest["operation"] in OPERATIONS:
-        arrays: dict[str, dict[str, torch.Tensor]] = {"inputs": {}, "expected": {}, "actual": {}}
-        for place, about in manifest["arrays"].items():
-            role, name = place.split("/")
-            arrays[role][name] = _tensor(members[f"{place}.bin"], about)
-        given = {**manifest["scalars"], **arrays.pop("inputs")}
-        operation = OPERATIONS[manifest["operation"]]
-        arguments = {name: given[name] for name in operation.arguments}
-        if manifest["kind"] == "refusal":
-            error = _one_of("error", manifest["error"], REFUSALS)
-            case = FailedRefusal(operation.name, arguments, error, manifest["names"], **where)
-        else:
-            answers = (arrays["expected"], arrays["actual"], manifest["way"])
-            case = FailedCall(operation.name, arguments, where["backend"], where["device"], *answers)
-    else:
-        raise ArtifactError(f"a {manifest['kind']} of {manifest['operation']!r}, which there is not")
-    names = ("test", "clauses", "message", "reproduction")
-    return Artifact(case, Failure(*(manifest[name] for name in names)), manifest)
-
-
-def _one_of(what: str, name: str, known: Sequence[str]) -> str:
-    if name not in known:
-        raise ArtifactError(f"{what} {name!r}, expected one of {', '.join(known)}")
-    return name
-
-
-def _tensor(data: bytes, about: Mapping[str, Any]) -> torch.Tensor:
-    dtype: torch.dtype = getattr(torch, _one_of("an array of dtype", about["dtype"], DTYPES))
-    carrier = _CARRIERS[dtype.itemsize]
-    little = np.dtype(str(carrier).removeprefix("torch.")).newbyteorder("<")
-    flat = torch.from_numpy(np.frombuffer(data, little).astype(little.newbyteorder("=")))
-    return flat.view(dtype).reshape(about["shape"])

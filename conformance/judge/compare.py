@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from arbitor.conformance.judge.counting import ANSWERS, ELEMENTS, count
 from arbitor.conformance.judge.explain import explained
 from arbitor.conformance.judge.repro import reproduction
 
@@ -40,6 +41,8 @@ def assert_same(
     # counts say least about where it went wrong, so they come last
     for name, array in sorted(expected.items(), key=lambda item: item[0] == "counts"):
         found = difference(name, array, actual.get(name))
+        count(ANSWERS)
+        count(ELEMENTS, array.numel())
         if found is not None:
             why = explained(operation, arguments, expected, actual, name)
             how = reproduction(operation, dict(arguments), backend)

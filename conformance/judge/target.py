@@ -19,6 +19,7 @@ import torch
 
 from arbitor.conformance.judge.cases import FailedCall, FailedRefusal, carry, way_of
 from arbitor.conformance.judge.compare import assert_same, difference
+from arbitor.conformance.judge.counting import REFUSALS, count
 from arbitor.conformance.judge.guard import given, hold, is_other, taken, watch
 from arbitor.conformance.judge.repro import reproduction
 from arbitor.kernels.operations import OPERATIONS
@@ -201,5 +202,6 @@ class Target:
                 raise AssertionError(
                     f"{operation}: the error should name {missing}, but says: {caught}"
                 ) from None
+            count(REFUSALS)
         else:
             raise AssertionError(f"{operation} answered an illegal call, expected a {wanted}")

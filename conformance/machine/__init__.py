@@ -6,4 +6,5 @@ After each step all state is the same, bit for bit; the judge's side is other co
     twin.py     the same steps on a model of its own, without the library's update and checkpoints
     twins.py    both, compared after every step
     rules.py    Hypothesis' state machine, which draws the steps and shrinks them
+    ranks.py    several ranks of one model, as threads
 """

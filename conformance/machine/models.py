@@ -3,6 +3,8 @@ with them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -111,3 +113,26 @@ def trits_of(module: TernaryModule) -> torch.Tensor:
     """The trits int8 [rows, columns], unpacked by the backend under test."""
     trits: torch.Tensor = module.backend.unpack(module.codes, module.shape.columns)
     return trits.clone()
+
+
+class Lost(Exception):
+    """What a device that is gone raises."""
+
+
+@contextmanager
+def failing(target: Target, operation: str, good: int = 0) -> Iterator[None]:
+    """Meanwhile the backend's operation raises Lost, after `good` calls that it does."""
+    honest, calls = getattr(target.backend, operation), [0]
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > good:
+            raise Lost(operation)
+        return honest(*arguments, **named)
+
+    setattr(target.backend, operation, call)
+    try:
+        yield
+    finally:
+        setattr(target.backend, operation, honest)
+    assert calls[0] > good, f"{operation} was not called often enough"

@@ -62,7 +62,7 @@ class Twin:
         ready = {name: _quantised(self.judge, module) for name, module in taken.items()}
         for module in self.modules.values():
             module.captures.clear()
-            module._tokens_numbered = 0
+            module.numbered.count = 0
         if not finite or any(poisoned for _, poisoned in ready.values()):
             return Done(losses, True, {})
         gains = {n: step[n] for n in ("gain", "scale_gain") if step[n] is not None}

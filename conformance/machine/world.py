@@ -12,6 +12,8 @@ A step is a mapping with `do`, so that a run is JSON and needs nothing to be rep
     {"do": "save", "format": "dense"}                   a checkpoint in a file
     {"do": "resume"}                                    a fresh model from the checkpoint that was saved last
     {"do": "switch"}                                    on with the state on the other backend, or back
+
+One that comes from a file is checked first (recorded.py).
 """
 
 from __future__ import annotations
@@ -178,4 +180,4 @@ def signal_of(step: Step, losses: tuple[torch.Tensor, ...]) -> torch.Tensor | fl
 
 def captures_left(modules: Mapping[str, TernaryModule]) -> list[str]:
     """Modules in which a step has left captures, or a token number that is not 0 (ARB-RUN-006)."""
-    return [name for name, module in modules.items() if module.captures or module._tokens_numbered]
+    return [name for name, module in modules.items() if module.captures or module.numbered.count]

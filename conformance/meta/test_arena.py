@@ -9,12 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from arbitor.conformance.judge.arena import PATTERNS, RED, Arena, Poisoned, check_in_arena, check_padding
+from arbitor.conformance.judge.arena import PATTERNS, check_in_arena, check_padding
 from arbitor.conformance.judge.target import Target, substituted, target_of
 from arbitor.conformance.operations.common import uint8
 from arbitor.conformance.operations.test_buffers import arguments_for
 from arbitor.kernels import eager
 from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.plugins.redzones import RED, Arena, Poisoned
 
 Function = Callable[..., Any]
 SIZES = ((5, 18, 3), 8)

@@ -1,8 +1,7 @@
 """Every cheat of the zoo is stopped by the test that it names, for the reason that it names, and an honest
 backend passes the same tests.
 
-Each is judged in a process of its own, forked from one that has imported everything and computed nothing, so
-that a cheat may patch, end and change there what it likes.
+Each is judged in a process of its own, forked from one that has imported everything and computed nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import pytest
 import torch
 
 from arbitor.conformance import cheats
-from arbitor.conformance.judge.target import REFERENCE, target_of
 from arbitor.conformance.tools.apart import Seen, run
 from arbitor.conformance.tools.commands import located
 from arbitor.judge.suite import find_suite
@@ -26,8 +24,8 @@ from arbitor.judge.suite import find_suite
 PACKAGE = cheats.__name__
 HERE = Path(str(cheats.__file__)).parent
 NAMES = sorted(found.name for found in pkgutil.iter_modules([str(HERE)]) if found.name != "lies")
-START, VECTORS, ISOLATION = "conftest.py::pytest_configure", "arbitor vectors check", "pytest -n 1"
-SPECIAL = (START, VECTORS, ISOLATION)
+START = "conftest.py::pytest_configure"
+SPECIAL = (START,)
 ON_GPU = ("wrong_stream",)
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cheats.md"
 
@@ -91,7 +89,9 @@ def is_stopped(name: str, seen: Seen) -> None:
     assert seen.status == 1, seen.printed
     failed = [test for test in seen.failed if test == cheat["stopped_by"] or _of(test) == cheat["stopped_by"]]
     assert failed, f"{sorted(seen.failed)} failed, expected {cheat['stopped_by']}"
-    assert any(all(words in seen.failed[test] for words in cheat["says"]) for test in failed), seen.printed
+    either = (cheat["says"], cheat.get("or_says", cheat["says"]))  # of what depends on the time
+    said = [seen.failed[test] for test in failed]
+    assert any(all(part in text for part in words) for words in either for text in said), seen.printed
     if cheat["clause"] is not None:
         assert all(cheat["clause"] in seen.clauses[test] for test in failed)
 
@@ -121,28 +121,12 @@ def test_an_honest_backend_passes_the_same(tmp_path: Path) -> None:
     assert {part for part in parts if part not in seen.passed | set(map(_of, seen.passed))} == set()
 
 
-def test_a_patch_on_import_ends_the_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", listed(special=True))
+def test_the_judge_cannot_be_imported(name: str, tmp_path: Path) -> None:
     """Before the first test, as a usage error."""
-    (name,) = (name for name in NAMES if about(name)["stopped_by"] == START)
     seen = run(tmp_path, *suite(f"{PACKAGE}.{name}", "test_pack.py"))
     assert (seen.status, seen.passed) == (4, set()), seen.printed
     assert all(words in seen.printed for words in about(name)["says"]), seen.printed
-
-
-def test_honest_under_pytest_only(tmp_path: Path) -> None:
-    """The suite cannot see it: the vectors, for which no pytest runs, do."""
-    (name,) = (name for name in NAMES if about(name)["stopped_by"] == VECTORS)
-    assert run(tmp_path, *suite(f"{PACKAGE}.{name}", "test_pack.py::test_agrees")).status == 0
-    seen = run(tmp_path, "arbitor", "vectors", "check", "--backend", f"{PACKAGE}.{name}")
-    assert seen.status == 1, seen.printed
-    assert all(words in seen.printed for words in about(name)["says"]), seen.printed
-
-
-def test_the_reference_may_call_itself(tmp_path: Path) -> None:
-    """It is fenced as a judge and not as a backend; and its judge, the oracle, is fenced for it."""
-    target = target_of(REFERENCE)
-    trits = torch.zeros(1, 4, dtype=torch.int8)
-    assert target.check("pack", {"trits": trits})["codes"].tolist() == [[0x55]]
 
 
 def test_every_cheat_is_on_the_page() -> None:
@@ -153,15 +137,3 @@ def test_every_cheat_is_on_the_page() -> None:
         (line,) = (line for line in lines if line.startswith(f"| `{name}` |"))
         assert about(name)["how"].rstrip(".") in line, line
         assert f"`{about(name)['stopped_by']}`" in line, line
-
-
-def test_a_process_that_ends_is_a_crash(tmp_path: Path) -> None:
-    """With status 0 and without a word; what comes after it is judged all the same."""
-    (name,) = (name for name in NAMES if about(name)["stopped_by"] == ISOLATION)
-    words = suite(f"{PACKAGE}.{name}", "test_pack.py::test_agrees", "test_unpack.py::test_agrees", workers=1)
-    seen = run(tmp_path, *words)
-    assert seen.status == 1, seen.printed
-    assert seen.passed == {"test_unpack.py::test_agrees"}
-    assert all(words in seen.failed["test_pack.py::test_agrees"] for words in about(name)["says"]), (
-        seen.failed
-    )

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from arbitor.conformance.judge.declared import why_all_is_needed
 from arbitor.conformance.judge.target import Target, judge_of
@@ -38,7 +39,7 @@ DECLARED: dict[str, Any] = {
     "version": 1,
     "operations": ["pack", "weight_gradient", "pack_dense", "unpack_dense"],
     "formats": ["codes", "dense"],
-    "devices": ["cpu"],
+    "devices": ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"],
     "configurations": {"weight_gradient": ["a", "b"]},
 }
 

@@ -39,7 +39,7 @@ def test_a_refusal(tmp_path: Path, body: str) -> None:
             "raise RuntimeError('CUDA error: an illegal memory access')",
             "RuntimeError: CUDA error: an illegal",
         ),
-        ("__import__('os')._exit(3)", "its process ended with status 3"),
+        ("__import__('os')._exit(3)", "in pack it ended with status 3"),
     ],
 )
 def test_what_is_no_refusal(tmp_path: Path, body: str, said: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from arbitor.cli import _parser
 from arbitor.judge.mutants import command, score
-from arbitor.judge.mutants.catalogue import SETS, CatalogueRefused, Mutant, load
+from arbitor.judge.mutants.catalogue import AROUND, SETS, CatalogueRefused, Mutant, load
 from arbitor.judge.mutants.run import BROKEN, KILLED, NOT_RUN, SURVIVED, TIMED_OUT, Result, lane_of, verdict
 from arbitor.judge.mutants.tree import Answer
 from arbitor.judge.suite import find_suite
@@ -112,18 +112,23 @@ def test_what_did_not_run_is_in_the_denominator() -> None:
 
 def test_sets_have_lanes() -> None:
     assert lane_of("triton", "cpu").environment == {"TRITON_INTERPRET": "1"}
-    assert lane_of("runtime", "cpu").tests == ("--backend", "torch", "--device", "cpu")
-    assert all("--kernels" in lane_of(name, "cuda").tests for name in SETS if name != "runtime")
+    assert all(lane_of(n, "cpu").tests == ("--backend", "torch", "--device", "cpu") for n in AROUND)
+    assert lane_of("training", "cpu").name == "training on cpu"
+    assert all("--kernels" in lane_of(name, "cuda").tests for name in SETS if name not in AROUND)
 
 
-def test_one_of_each_set_and_clause_is_chosen() -> None:
+def test_one_of_each_clause_and_kind_of_a_set_is_chosen() -> None:
     """None that cannot run there, and none that may live: CI runs these."""
     suite = find_suite()
     catalogue = load(suite / "mutants", suite.parent)
-    words = ["mutants", "--one-per-clause", "--set", "torch", "--set", "reference"]
+    sets = ("torch", "reference", "runtime", "training")
+    words = ["mutants", "--one-per-clause", *(word for name in sets for word in ("--set", name))]
     chosen = command._chosen(catalogue, command.options_of(_parser().parse_args(words)))
-    clauses = [(mutant.set, mutant.clause) for mutant in chosen]
-    assert len(clauses) == len(set(clauses))
-    assert not any(mutant.equivalent or mutant.explained or mutant.lacks("cpu") for mutant in chosen)
-    able = [m for m in catalogue if m.set in ("torch", "reference") and not (m.equivalent or m.lacks("cpu"))]
-    assert set(clauses) == {(mutant.set, mutant.clause) for mutant in able}
+    able = [m for m in catalogue if m.set in sets and not (m.equivalent or m.explained or m.lacks("cpu"))]
+    assert {mutant.id for mutant in chosen} <= {mutant.id for mutant in able}
+    by_clause = {(mutant.set, mutant.clause): mutant.id for mutant in reversed(able)}
+    by_kind = {(mutant.set, mutant.kind): mutant.id for mutant in reversed(able)}
+    firsts = set(by_clause.values())
+    assert firsts <= {mutant.id for mutant in chosen} <= firsts | set(by_kind.values())
+    assert {(mutant.set, mutant.kind) for mutant in chosen} == set(by_kind)
+    assert len(chosen) == len({mutant.id for mutant in chosen}) < len(able)

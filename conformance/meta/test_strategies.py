@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, find, settings
 
-from arbitor.conformance.draw.strategies import BUILDERS, arguments_of, example
+from arbitor.conformance.draw.draws import END
+from arbitor.conformance.draw.ranges import BOUNDS, ELEMENTS, ends_of
+from arbitor.conformance.draw.strategies import (
+    BUILDERS,
+    LONG_GROUPS,
+    arguments_of,
+    at_ends,
+    example,
+    with_long_groups,
+)
 from arbitor.conformance.judge.target import Arguments, call, target_of
 from arbitor.kernels.operations import OPERATIONS
 
 Edge = Callable[[Arguments], bool]
 
-INT32_MAX = 2**31 - 1
+GROUPED = [name for name, operation in OPERATIONS.items() if "group_size" in operation.scalars]
 SEARCH = settings(
     max_examples=3000,
     derandomize=True,
@@ -70,6 +79,10 @@ def padding(fields: int, count: int) -> Edge:
     return lambda a: -(a["columns"] if "columns" in a else width(a)) % fields == count
 
 
+def several(size: int) -> Edge:
+    return lambda a: a["group_size"] == size and a["e"].shape[1] > 1
+
+
 def nan_of_sign(sign: int) -> Edge:
     return lambda a: bool(((bits(a["dy"]) >> 31 == sign) & a["dy"].isnan()).any())
 
@@ -79,23 +92,14 @@ def beside_127(step: int) -> Edge:
 
 
 EDGES: dict[str, tuple[str, Edge]] = {
-    **{f"t_accum {v}": ("ternary_update", holds("t_accum", v)) for v in (-127, 0, 127)},
-    **{f"e_accum {v}": ("ternary_update", holds("e_accum", v)) for v in (-127, 127)},
-    **{f"corr_accum {v}": ("embedding_update", holds("corr_accum", v)) for v in (-32767, 32767)},
-    **{f"step_counter {v}": ("embedding_update", holds("step_counter", v)) for v in (0, INT32_MAX)},
-    **{f"gradient {v}": ("ternary_update", holds("gradient", v)) for v in (-INT32_MAX, 0, INT32_MAX)},
-    **{f"q {v}": ("weight_gradient", holds("q_g", v)) for v in (-127, 0, 127)},
-    **{f"e_x {v}": ("linear_forward", holds("e_x", v)) for v in (-100, 122, 127)},
-    **{f"threshold {t}": ("ternary_update", equals("accum_threshold", t)) for t in (1, 2, 126, 127)},
+    **{f"{name} 0": ("ternary_update", holds(name, 0)) for name in ("t_accum", "gradient")},
+    "q 0": ("weight_gradient", holds("q_g", 0)),
+    "e_x 122": ("linear_forward", holds("e_x", 122)),
+    **{f"threshold {t}": ("ternary_update", equals("accum_threshold", t)) for t in (2, 126)},
     **{f"rule {rule}": ("ternary_update", equals("rule", rule)) for rule in ("scaled", "sign")},
-    **{f"gain {v}": ("ternary_update", equals("gain", v)) for v in (0, 2**24)},
-    **{f"scale_gain {v}": ("ternary_update", equals("scale_gain", v)) for v in (0, 2**20)},
-    **{f"seed {v}": ("ternary_update", equals("seed", v)) for v in (0, 2**64 - 1)},
-    **{f"step {v}": ("ternary_update", equals("step", v)) for v in (0, 2**32 - 1)},
-    **{f"tensor_id {v}": ("ternary_update", equals("tensor_id", v)) for v in (0, 2**28 - 1)},
-    **{f"e_base {v}": ("linear_forward", equals("e_base", v)) for v in (-26, 26)},
-    **{f"e_span {v}": ("linear_forward", equals("e_span", v)) for v in range(7)},
-    **{f"first_row {v}": ("quantise_stochastic", equals("first_row", v)) for v in (0, 131_071)},
+    "step 2^31": ("ternary_update", equals("step", 2**31)),
+    **{f"e_span {v}": ("linear_forward", equals("e_span", v)) for v in range(1, 6)},
+    **{f"several groups of {size}": (name, several(size)) for size in LONG_GROUPS for name in GROUPED},
     **{f"{s} * (threshold - {d})": ("ternary_update", at_threshold(s, d)) for s in (-1, 1) for d in (0, 1)},
     **{f"padding of {n}": ("ternary_update", padding(4, n)) for n in range(4)},
     **{f"dense padding of {n}": ("unpack_dense", padding(5, n)) for n in range(5)},
@@ -127,6 +131,80 @@ EDGES: dict[str, tuple[str, Edge]] = {
     "tokens that repeat": ("embedding_update", lambda a: len(a["tokens"].unique()) < len(a["tokens"])),
     "rows without a token": ("embedding_update", lambda a: len(a["tokens"].unique()) < len(a["codes"])),
 }
+
+
+# extents end where memory does
+EXTENTS = [name for name, (_, highest) in BOUNDS.items() if highest is None]
+
+
+def reached(array: torch.Tensor) -> tuple[int | float, int | float]:
+    """Its lowest and highest element; of finite float32 as patterns."""
+    if array.dtype != torch.float32:
+        return int(array.min()), int(array.max())
+    found = array[array.isfinite()]
+    return (bits(found.min()).item(), bits(found.max()).item()) if len(found) else (0, 0)
+
+
+def ends_reached(operation: str, calls: Iterable[Arguments]) -> set[tuple[str, str]]:
+    """(argument, "lowest" or "highest") of every argument that is at an end of what the tables allow."""
+    found = set()
+    for arguments in calls:
+        arrays = {array.name: array for array in OPERATIONS[operation].arrays}
+        for name, value in arguments.items():
+            if name == "rule":
+                continue
+            ends = ends_of(arrays[name], arguments) if name in arrays else BOUNDS[name]
+            values = reached(value) if name in arrays else (value, value)
+            found |= {(name, end) for end, a, b in zip(END, values, ends, strict=True) if a == b}
+    return found
+
+
+def ends_that_are(operation: str) -> set[tuple[str, str]]:
+    """All of them: of each array, and of each integer but what memory bounds."""
+    names = [name for name in OPERATIONS[operation].arguments if name != "rule"]
+    highest = {(name, "highest") for name in names if name not in EXTENTS}
+    return {(name, "lowest") for name in names} | highest
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_argument_is_drawn_at_both_ends(operation: str) -> None:
+    """Whatever an operation is given one day: of an array what its dtype has or a clause allows, of an
+    integer its bounds."""
+    drawn = (example(operation, seed) for seed in range(400))
+    assert ends_that_are(operation) - ends_reached(operation, drawn) == set()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_end_is_an_example_of_its_own(operation: str) -> None:
+    """Beside what is drawn, each end comes for certain (`ends` in operations/common.py), everywhere in the
+    array."""
+    given = [(name, END[end], a) for group, end, a in at_ends(operation) for name in group]
+    assert {(name, end) for name, end, _ in given} == ends_that_are(operation)
+    for name, end, arguments in given:
+        assert (name, end) in ends_reached(operation, [arguments])
+        if isinstance(arguments[name], torch.Tensor) and name not in ("codes", "dense"):
+            assert len(arguments[name].unique()) == 1
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_long_groups_are_examples_of_their_own(operation: str) -> None:
+    """Several of each size, whose exponents differ."""
+    found = list(with_long_groups(operation))
+    assert [a["group_size"] for a in found] == ([*LONG_GROUPS] if operation in GROUPED else [])
+    assert all(a["e"].shape[1] == 3 and len(a["e"].unique()) > 1 for a in found)
+
+
+def test_a_narrower_table_of_ends_is_seen() -> None:
+    """The check itself: calls whose gradient stops one short of the lowest int32."""
+    calls = [example("ternary_update", seed) for seed in range(400)]
+    short = [a | {"gradient": a["gradient"].clamp(min=-(2**31) + 1)} for a in calls]
+    missing = ends_that_are("ternary_update") - ends_reached("ternary_update", short)
+    assert missing == {("gradient", "lowest")}
+
+
+def test_no_table_of_elements_is_without_its_array() -> None:
+    """A name that no operation has would narrow nothing, and hide a slip of the pen."""
+    assert set(ELEMENTS) <= {array.name for operation in OPERATIONS.values() for array in operation.arrays}
 
 
 @pytest.mark.parametrize("edge", EDGES)

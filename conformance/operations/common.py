@@ -16,8 +16,15 @@ import torch
 from hypothesis import given
 
 from arbitor.conformance.draw import arrays
+from arbitor.conformance.draw.draws import END
 from arbitor.conformance.draw.refusals import Refusal, refusals_of
-from arbitor.conformance.draw.strategies import arguments_of, example
+from arbitor.conformance.draw.strategies import (
+    arguments_of,
+    at_ends,
+    example,
+    sized_example,
+    with_long_groups,
+)
 from arbitor.conformance.judge.cases import POISON
 from arbitor.conformance.judge.compare import assert_same, difference
 from arbitor.conformance.judge.target import Arguments, Target, call
@@ -37,11 +44,6 @@ HOW: Arguments = {
     "e_base": -3, "e_span": 6, "group_size": 4, "rule": "sign", "gain": 65_536, "vote_max": 16,
     "accum_threshold": 32, "scale_gain": 0, "e_accum_threshold": 32, "seed": 0, "tensor_id": 0, "step": 0,
 }  # fmt: skip
-# test files, beside those of the operations, whose results are a backend's doing (--kernels)
-BEYOND_OPERATIONS = (
-    "vectors", "claims", "examples", "domains", "tiles", "buffers", "pointers", "configurations", "large",
-    "preconditions", "gradient_capture", "module_steps", "update_report", "trajectory", "machine", "bench",
-)  # fmt: skip
 EXAMPLES = range(4)
 
 
@@ -113,10 +115,23 @@ def agreement(operation: str, *clauses: str) -> Test:
     return cast(Test, test)
 
 
+def ends(operation: str, *clauses: str) -> Test:
+    """As `agreement`, with each argument at both ends of what it may be, and of several long groups."""
+    calls = {f"{'-'.join(names)}-{END[end]}": found for names, end, found in at_ends(operation)}
+    calls |= {f"groups-of-{found['group_size']}": found for found in with_long_groups(operation)}
+
+    @pytest.mark.clause(*clauses, "ARB-UPD-003")
+    @pytest.mark.parametrize("arguments", calls.values(), ids=calls)
+    def test(target: Target, arguments: Arguments) -> None:
+        target.check(operation, arguments)
+
+    return cast(Test, test)
+
+
 def refusals(operation: str, *clauses: str) -> Test:
     """Wrong dtypes, shapes, integers and sizes are refused before anything changes."""
 
-    @pytest.mark.clause("ARB-STATE-005", "ARB-STATE-006", "ARB-LIN-006", *clauses)
+    @pytest.mark.clause(*clauses, "ARB-STATE-005", "ARB-STATE-006", "ARB-LIN-006")
     @pytest.mark.parametrize("refusal", list(refusals_of(operation)), ids=lambda refusal: refusal.label)
     def test(target: Target, refusal: Refusal) -> None:
         target.refuses(operation, refusal.arguments, refusal.error, *refusal.names)
@@ -143,10 +158,10 @@ def layouts(operation: str) -> Test:
     inputs = [array.name for array in OPERATIONS[operation].arrays if not array.in_place]
 
     @pytest.mark.clause("ARB-UPD-003")
-    @pytest.mark.parametrize("seed", EXAMPLES)
+    @pytest.mark.parametrize("seed", [*EXAMPLES, "one row"])
     @pytest.mark.parametrize("kind", ["transposed", "strided", "repeated"])
-    def test(target: Target, kind: str, seed: int) -> None:
-        arguments = example(operation, seed)
+    def test(target: Target, kind: str, seed: int | str) -> None:
+        arguments = one_row(operation) if isinstance(seed, str) else example(operation, seed)
         if kind == "transposed":
             target.check(operation, arguments, lambda name, tensor: transposed(tensor))
         elif kind == "strided":
@@ -162,6 +177,12 @@ def layouts(operation: str) -> Test:
             )
 
     return cast(Test, test)
+
+
+def one_row(operation: str) -> Arguments:
+    """Matrices of one row and of whole words: torch calls such a row contiguous whatever its stride is."""
+    sizes = {"quantise_columns": (64, 1)}.get(operation, (1, 64, 1))
+    return busy(sized_example(operation, 0, sizes, 16))
 
 
 def transposed(tensor: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ PATIENCE = 300.0  # seconds, for the imports, a compilation and the call
 REFUSED, ASSERTED = "refused: ", "the device asserted"
 SCRIPT = """
 import torch
-from arbitor.conformance.judge.target import call, target_of
+from arbitor.conformance.judge.target import CaseLost, call, target_of
 target = target_of({backend!r}, {device!r})
 try:
     call(target.backend, {operation!r}, target.placed(dict({arguments})), {device!r})
@@ -21,10 +21,10 @@ try:
         torch.cuda.synchronize()
 except ValueError as error:
     print({refused!r} + str(error))
-except Exception as error:
+except (Exception, CaseLost) as error:
     said = str(error)
     asserted = "device-side assert" in said or "CUDA_ERROR_ASSERT" in said
-    print({asserted!r} if asserted else f"{{type(error).__name__}}: {{said}}")
+    print({asserted!r} if asserted else f"{{type(error).__name__}}: {{said.splitlines()[0]}}")
 else:
     print("it was answered")
 """

@@ -16,9 +16,9 @@ import torch
 from arbitor.conformance.draw.strategies import sized_example
 from arbitor.conformance.judge.arena import check_in_arena
 from arbitor.conformance.judge.compare import bits
+from arbitor.conformance.judge.configured import in_configuration, say_where
 from arbitor.conformance.judge.target import REFERENCE, Arguments, Arrays, Target, call, substituted
 from arbitor.conformance.operations.common import Total, busy, float32
-from arbitor.conformance.operations.configured import in_configuration, say_where
 from arbitor.kernels.registry import configurations, select
 
 Ways = dict[str, Callable[..., Any]]

@@ -90,6 +90,7 @@ def fired(trit: int, accumulator: int, vote: int, threshold: int) -> tuple[int, 
 
 
 @pytest.mark.clause("ARB-VOTE-002", "ARB-FIRE-001", "ARB-FIRE-002", "ARB-FIRE-003")
+@pytest.mark.operations("ternary_update")
 def test_sign_rule(everyone: list[Target], domain: Domain) -> None:
     """Every trit, sign of the gradient, accumulator and threshold."""
     rows = list(product((-1, 0, 1), (-1, 0, 1)))
@@ -99,6 +100,7 @@ def test_sign_rule(everyone: list[Target], domain: Domain) -> None:
 
 
 @pytest.mark.clause("ARB-VOTE-001", "ARB-FIRE-001", "ARB-FIRE-002", "ARB-FIRE-003")
+@pytest.mark.operations("ternary_update")
 def test_scaled_votes(everyone: list[Target], domain: Domain) -> None:
     """Every trit, vote of -16..16, accumulator and threshold, by `ternary_update`.
 
@@ -150,6 +152,7 @@ def test_firing_of_every_vote(domain: Domain) -> None:
 
 
 @pytest.mark.clause("ARB-LIN-001", "ARB-LIN-002", "ARB-LIN-005")
+@pytest.mark.operations("linear_forward", "input_gradient", "weight_gradient")
 def test_dot_products_of_five_trits(everyone: list[Target], domain: Domain) -> None:
     vectors = int8(list(product((-1, 0, 1), repeat=5)))
     expected = (vectors.int() @ vectors.int().t()).tolist()
@@ -174,6 +177,7 @@ def edge_patterns() -> Iterator[int]:
 
 
 @pytest.mark.clause("ARB-QUANT-001", "ARB-QUANT-002", "ARB-QUANT-007", "ARB-QUANT-010")
+@pytest.mark.operations("quantise_nearest", "quantise_stochastic", "quantise_columns")
 @pytest.mark.parametrize("companion", [None, 0, 0x3F800000, 0x00800000, 0x80000001, 0x7F7FFFFF], ids=str)
 def test_every_exponent_edge(everyone: list[Target], domain: Domain, companion: int | None) -> None:
     """Alone in its row or column, and beside a zero, 1, the least normal, a subnormal, the largest."""
@@ -222,6 +226,7 @@ def test_every_r16_against_the_boundaries_of_f(domain: Domain) -> None:
 
 
 @pytest.mark.clause("ARB-QUANT-005", "ARB-RNG-004")
+@pytest.mark.operations("quantise_stochastic")
 def test_boundaries_of_f_in_the_backend(target: Target) -> None:
     """The same boundaries with the bits of the generator, on as many indices as the judge can do."""
     edges = (1, 32767, 32768, 65535, 65536, 8257535, 8323071)

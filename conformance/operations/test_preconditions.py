@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from arbitor import reference
+from arbitor.conformance.draw.ranges import ELEMENTS, ends_of
 from arbitor.conformance.draw.refusals import Refusal, refusals_of
 from arbitor.conformance.judge.target import ORACLE, REFERENCE, Arguments, Target, target_of
 from arbitor.conformance.operations.common import HOW, int8, int16, int32, int64, uint8
-from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.operations import OPERATIONS, Array
 
 ROWS, COLUMNS, TOKENS = 3, 6, 2
 SCALE: Arguments = {"e_base": -3, "e_span": 2, "group_size": 4}
@@ -35,34 +37,45 @@ TABLE: Arguments = {name: STATE[name] for name in ("codes", "t_accum", "e")} | {
     "step_counter": int32([0] * ROWS),
 }
 LEGAL: dict[str, Arguments] = {
+    "pack": {"trits": int8([[1] * COLUMNS] * ROWS)},
+    "unpack": {"codes": STATE["codes"], "columns": COLUMNS},
+    "pack_dense": {"trits": int8([[1] * COLUMNS] * ROWS)},
+    "unpack_dense": {"dense": uint8([[121, 121]] * ROWS), "columns": COLUMNS},
     "linear_forward": {"q_x": WIDE, "e_x": ZEROS} | WEIGHT,
     "input_gradient": {"q_d": TALL, "e_d": ZEROS} | WEIGHT | {"in_features": COLUMNS},
     "quantise_columns": {"dy": WIDE.float(), "e_x": ZEROS} | BITS,
     "weight_gradient": {"q_g": TALL, "q_x": WIDE},
     "ternary_update": {"gradient": int32([[1] * COLUMNS] * ROWS)} | STATE | HOW | SCALE,
     "linear_update": {"q_g": TALL, "q_x": WIDE} | STATE | HOW | SCALE,
+    "embedding_forward": {"tokens": int64([0] * TOKENS), "codes": STATE["codes"], "e": STATE["e"]}
+    | {"group_size": 4, "columns": COLUMNS},
     "embedding_gradient": {"tokens": int64([0] * TOKENS), "q": WIDE, "rows": ROWS},
     "embedding_update": {"tokens": int64([0] * TOKENS), "q": WIDE} | TABLE | HOW | SCALE,
 }
-ILLEGAL: dict[str, list[int]] = {
-    "q_x": [-128],
-    "q_d": [-128],
-    "q_g": [-128],
-    "q": [-128],
-    "e_x": [-128, -101, 123, 126],
-    "e_d": [-128, -101, 123, 126],
+# beside one less than the lowest and one more than the highest that ranges.py allows
+ALSO: dict[str, list[int]] = {
+    "e_x": [-128, 123, 126],
+    "e_d": [-128, 123, 126],
     "codes": [0x57, 0x5D, 0x75, 0xD5],
-    "t_accum": [-128],
-    "e": [-4, 0, 127],
-    "e_accum": [-128],
-    "corr_accum": [-32768],
-    "step_counter": [-1, -(2**31)],
+    "e": [127],
+    "step_counter": [-(2**31)],
 }
+
+
+def illegal_values(operation: str, array: Array) -> list[int]:
+    """What the dtype has and a clause does not allow; of float32 nothing."""
+    if array.dtype == "float32":
+        return []
+    limits, (low, high) = np.iinfo(array.dtype), ends_of(array, LEGAL[operation])
+    beside = [value for value in (low - 1, high + 1) if limits.min <= value <= limits.max]
+    return [*beside, *ALSO.get(array.name, [])]
+
+
 CASES = [
-    pytest.param(operation, name, value, id=f"{operation}-{name}-{value}")
-    for operation, arguments in LEGAL.items()
-    for name in arguments
-    for value in ILLEGAL.get(name, [])
+    pytest.param(operation, array.name, value, id=f"{operation}-{array.name}-{value}")
+    for operation in LEGAL
+    for array in OPERATIONS[operation].arrays
+    for value in illegal_values(operation, array)
 ]
 
 
@@ -75,8 +88,17 @@ def judge(request: Any) -> Target:
 @pytest.mark.parametrize(("operation", "name", "value"), CASES)
 def test_illegal_elements_are_refused(judge: Target, operation: str, name: str, value: int) -> None:
     array: torch.Tensor = LEGAL[operation][name].clone()
-    array[(-1,) * array.dim() if name != "codes" else (-1, 0)] = value
+    array[(-1,) * array.dim() if name not in ("codes", "dense") else (-1, 0)] = value
     judge.refuses(operation, LEGAL[operation] | {name: array}, ValueError, value)
+
+
+@pytest.mark.clause("ARB-LIN-006", "ARB-STATE-006")
+def test_nothing_that_is_narrower_than_its_dtype_is_left_out() -> None:
+    """Else a table of ends that is too narrow would be noticed by nobody: draws would keep to it."""
+    narrowed = {
+        operation for operation, table in OPERATIONS.items() if {a.name for a in table.arrays} & set(ELEMENTS)
+    }
+    assert narrowed <= set(LEGAL)
 
 
 @pytest.mark.clause("ARB-LIN-006")

@@ -44,6 +44,7 @@ def test_around_tiles(target: Target, operation: str, size: tuple[int, int, int]
 
 
 @pytest.mark.clause("ARB-UPD-002", "ARB-VOTE-001", "ARB-VOTE-002")
+@pytest.mark.operations("linear_update")
 @pytest.mark.parametrize("group_size", [4, 12, 32, 64, 128, 256, 1024])
 @pytest.mark.parametrize("rule", ["scaled", "sign"])
 def test_every_group_size_is_updated(target: Target, group_size: int, rule: str) -> None:
@@ -55,6 +56,7 @@ def test_every_group_size_is_updated(target: Target, group_size: int, rule: str)
 
 
 @pytest.mark.clause("ARB-UPD-003")
+@pytest.mark.operations("linear_update")
 def test_layout_of_the_operands_is_no_difference(target: Target) -> None:
     """Row-major operands, and those whose memory runs over the tokens."""
     arguments = busy(sized_example("linear_update", 7, (96, 192, 160), 64))

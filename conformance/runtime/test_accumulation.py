@@ -10,10 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from arbitor.checkpoint import load_checkpoint
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
 from arbitor.conformance.machine.models import backward, hash_of
-from arbitor.conformance.training.trainers import Runs
+from arbitor.conformance.training.trainers import CHECKPOINT, Runs
 from arbitor.main import ARBModel
 from arbitor.update import ternary_modules
 
@@ -80,7 +81,7 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def end_of(runs: Runs, name: str) -> tuple[str, list[dict[str, Any]]]:
     folder = runs.folder / name
-    return loop.load_checkpoint(folder / loop.CHECKPOINT).digest, read_metrics(folder / "metrics.jsonl")
+    return load_checkpoint(folder / CHECKPOINT).digest, read_metrics(folder / "metrics.jsonl")
 
 
 @pytest.mark.clause("ARB-RUN-013")
@@ -113,7 +114,7 @@ def test_it_is_not_the_default(runs: Runs) -> None:
     ends = []
     for name, flags, updates in (("default", (), 6), ("exact", EXACT, 2)):
         assert runs("pretrain.py", "--steps", "6", "--accum", "3", "--run", name, *flags) == 0
-        tensors = loop.load_checkpoint(runs.folder / name / loop.CHECKPOINT).tensors
+        tensors = load_checkpoint(runs.folder / name / CHECKPOINT).tensors
         assert {int(value[4]) for key, value in tensors.items() if key.endswith("_extra_state")} == {updates}
         ends.append(end_of(runs, name)[0])
     assert ends[0] != ends[1]
@@ -137,7 +138,7 @@ def test_one_bad_microbatch_skips_the_whole_update(
     flags = ("--steps", "6", "--accum", "3", "--eval-interval", "0", "--run", "bad")
     assert runs("pretrain.py", *EXACT, *flags) == 0
     assert {count for counts in left for count in counts} == {0}
-    tensors = loop.load_checkpoint(runs.folder / "bad" / loop.CHECKPOINT).tensors
+    tensors = load_checkpoint(runs.folder / "bad" / CHECKPOINT).tensors
     assert {int(value[4]) for key, value in tensors.items() if key.endswith("_extra_state")} == {1}
     assert "not finite" in capsys.readouterr().err
 
@@ -170,7 +171,7 @@ def test_twins_accumulate_too(runs: Runs, kind: str) -> None:
     """Their optimiser takes one step from the microbatches' sum."""
     flags = ("--baseline", kind, "--steps", "6", "--accum", "3", "--run", kind)
     assert runs("pretrain.py", *EXACT, *flags) == 0
-    tensors = loop.load_checkpoint(runs.folder / kind / loop.CHECKPOINT).tensors
+    tensors = load_checkpoint(runs.folder / kind / CHECKPOINT).tensors
     assert {int(value) for key, value in tensors.items() if key.endswith(".step")} == {2}
 
 
@@ -188,6 +189,6 @@ def test_a_twin_forgets_a_bad_update(runs: Runs, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(loop.Trainer, "_loss", poisoned)
     flags = ("--steps", "6", "--accum", "3", "--eval-interval", "0", "--run", kind)
     assert runs("pretrain.py", *EXACT, *flags, "--baseline", kind) == 0
-    tensors = loop.load_checkpoint(runs.folder / kind / loop.CHECKPOINT).tensors
+    tensors = load_checkpoint(runs.folder / kind / CHECKPOINT).tensors
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
     assert {int(value) for key, value in tensors.items() if key.endswith(".step")} == {1}

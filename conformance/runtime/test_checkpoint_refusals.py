@@ -52,6 +52,8 @@ def with_metadata(**changes: str | None) -> Damage:
     return rewritten
 
 
+NO_COLUMNS = "the columns of its dense trits are not there"
+UNREAD = "the metadata cannot be read: "
 # what was found, and what was expected in its place
 CASES: dict[str, tuple[Damage, str, str]] = {
     "older format": (with_metadata(format_version="0"), "format_version is '0'", "expected '1'"),
@@ -76,6 +78,24 @@ CASES: dict[str, tuple[Damage, str, str]] = {
         "the safetensors header does not fit the data",
         "expected one of",
     ),
+    # by somebody who seals the file anew
+    "no digest": (with_metadata(digest=None), UNREAD, "at $: 'digest' is a required property"),
+    "no number": (with_metadata(digest="x"), UNREAD, "at $.digest: 'x' does not match"),
+    "no step": (with_metadata(step=None), UNREAD, "at $: 'step' is a required property"),
+    "a step of 5,000 digits": (with_metadata(step="9" * 5000), UNREAD, "at $.step: '999"),
+    "a step of words": (with_metadata(step="١٢"), UNREAD, "at $.step: '١٢' does not match"),
+    "no columns": (with_metadata(columns=None), UNREAD, "at $: 'columns' is a required property"),
+    "columns of lists": (with_metadata(columns='{"a": []}'), UNREAD, "columns at $.a: [] is not of type"),
+    "columns of 2^40": (with_metadata(columns=f'{{"a": {2**40}}}'), UNREAD, "columns at $.a: 1099511627776 "),
+    "dense that is none": (with_metadata(codes="dense"), "tensor 'blocks.0.attention.out.", NO_COLUMNS),
+    "more metadata": (with_metadata(more="x"), UNREAD, "at $: Additional properties are not allowed ('more'"),
+    "no config": (with_metadata(config=None), UNREAD, "at $: 'config' is a required property"),
+    "a config that is a list": (with_metadata(config="[]"), UNREAD, "config: it is a JSON list, expected"),
+    "a config of NaN": (with_metadata(config='{"a": NaN}'), UNREAD, "config: it has NaN, which is no JSON"),
+    "a config of two": (with_metadata(config='{"a": 1, "a": 2}'), UNREAD, "config: it has 'a' twice in one"),
+    "a deep config": (with_metadata(config=f'{{"a": {"[" * 9999}'), UNREAD, "config: it has more than 32"),
+    "a config of digits": (with_metadata(config=f'{{"a": {"9" * 999}}}'), UNREAD, "config: it has an integ"),
+    "a format's name": (with_metadata(format="\x1b[2J\u202e"), r"format is '\x1b[2J\u202e'", "expected"),
     "text": (lambda data: b"no checkpoint", "not a safetensors file: it begins with b'no check", "expected"),
     "a pickle": (lambda data: b"\x80\x04}q\x00." * 9, "not a safetensors file: it begins with", "expected"),
     "other safetensors": (
@@ -175,7 +195,7 @@ def test_options_that_older_checkpoints_lack() -> None:
         ({"vote_max": None}, "options.vote_max is not in the run, 16 was asked for"),
         ({"momentum": 0.5}, "options.momentum is 0.5 in the run, none was asked for"),
         ({"gain": 2.25}, "options.gain is 2.25 in the run, "),
-        ("pending", "pending is None, expected losses and counts"),
+        ("pending", "pending at $: None is not of type 'object'"),
     ],
 )
 def test_resuming_what_another_version_began(

@@ -254,3 +254,38 @@ def test_nothing_is_captured_without_gradients(target: Target) -> None:
     with pytest.raises(RuntimeError, match="no graph"):
         model._ternary_update_memory(loss)
     assert not any(module.captures for module in ternary_modules(model).values())
+
+
+@pytest.mark.clause("ARB-STATE-007", "ARB-RUN-004")
+def test_captures_of_an_old_device_go(target: Target) -> None:
+    """With their numbers; a forward from before has no backward. A move to where it is changes nothing."""
+
+    def begun() -> tuple[TernaryModule, torch.Tensor]:
+        layer = models.linear(target)
+        stale = layer(noise(target, 5, 12))
+        backward(layer(noise(target, 5, 12)).square().sum())
+        return layer, stale
+
+    stays: list[Callable[[nn.Module], object]] = [
+        *(nn.Module.float, nn.Module.half),
+        lambda module: module.to(target.device),
+        lambda module: module.type(torch.float64),
+    ]
+    moves: list[Callable[[nn.Module], object]] = [
+        lambda module: module.to("meta"),
+        lambda module: module.to_empty(device=target.device),
+    ]
+    layer, stale = begun()
+    for stay in stays:
+        stay(layer)
+    assert [capture.first_row for capture in layer.captures] == [5]
+    backward(stale.square().sum())
+    assert len(layer.captures) == 2
+    for move in moves:
+        layer, stale = begun()
+        move(layer)
+        assert layer.captures == []
+        assert layer.number_tokens(1) == 0
+        with pytest.raises(RuntimeError, match="was moved between this forward and its backward"):
+            backward(stale.square().sum())
+        assert layer.captures == []

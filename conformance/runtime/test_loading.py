@@ -12,8 +12,8 @@ import torch
 from arbitor.components import TernaryEmbeddingTable, TernaryLinear, initial_exponent
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
-from arbitor.conformance.machine.models import State, changed, snapshot
-from arbitor.update import ternary_modules
+from arbitor.conformance.machine.models import State, backward, changed, hash_of, loss_of, noise, snapshot
+from arbitor.update import ternary_modules, update_memory
 
 Change = Callable[[torch.Tensor], torch.Tensor | None]
 
@@ -234,3 +234,62 @@ def test_initial_state(target: Target, e_span: int) -> None:
         assert state.pop("e").unique().tolist() == [-1]
         assert not any(tensor.any() for tensor in state.values())
         assert module.get_extra_state().tolist() == [-1 - e_span // 2, e_span, 8, 2, 0, 3, 0]
+
+
+@pytest.mark.clause("ARB-STATE-006", "ARB-RUN-006")
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("make", [models.linear, models.model_of])
+def test_a_load_that_is_refused_has_not_been(target: Target, make: Any, strict: bool) -> None:
+    """In the middle of a step, which goes on; then a legal one is taken as if it were the first."""
+    module, twin = make(target), make(target)
+    illegal, place = snapshot(make(target, seed=5)), "" if make is models.linear else "head."
+    illegal[f"{place}t_accum"][0, 0] = -128
+    for each in (module, twin):
+        inputs = noise(target, 5, 12) if make is models.linear else models.bytes_of(target, 2, 9)
+        backward(each(inputs).square().sum())
+        if each is module:
+            with pytest.raises(ValueError, match=r"t_accum\[0, 0\] = -128"):
+                each.load_state_dict(illegal, strict=strict)
+        assert update_memory(each).totals()["votes"] > 0
+    assert hash_of(module) == hash_of(twin)
+    other = make(target, seed=5)
+    module.load_state_dict(other.state_dict(), strict=strict)
+    assert hash_of(module) == hash_of(other)
+
+
+@pytest.mark.clause("ARB-RUN-004", "ARB-RUN-006", "ARB-STATE-006")
+def test_a_load_in_the_middle_of_a_step_begins_another(target: Target) -> None:
+    """What was captured was for other weights, though they have had as many updates; so is a forward."""
+    for kind in (models.linear, models.table):
+        layer, loaded = kind(target), kind(target, seed=5)
+        inputs: Any = noise(target, 5, 12) if kind is models.linear else models.bytes_of(target, 5, high=9)
+        stale = layer(inputs)
+        backward(layer(inputs).square().sum())
+        layer.load_state_dict(loaded.state_dict())
+        assert layer.captures == []
+        with pytest.raises(RuntimeError, match="was loaded between this forward and its backward"):
+            backward(stale.sum())
+        for each in (layer, loaded):
+            backward(each(inputs).square().sum())
+            update_memory(each)
+        assert hash_of(layer) == hash_of(loaded)
+
+
+@pytest.mark.clause("ARB-STATE-006", "ARB-RUN-006")
+def test_what_is_not_loaded_is_left(target: Target) -> None:
+    """strict=False: a part of the modules, and names that nobody has."""
+    model, other, twin = (models.model_of(target, seed=seed) for seed in (0, 5, 0))
+    tokens = models.bytes_of(target, 2, 9)
+    for each in (model, twin):
+        backward(loss_of(each, tokens))
+    part = {name: tensor for name, tensor in snapshot(other).items() if name.startswith("head.")}
+    found = model.load_state_dict(part | {"tail.codes": torch.ones(1)}, strict=False)
+    assert found.unexpected_keys == ["tail.codes"]
+    assert sorted(found.missing_keys) == sorted(set(model.state_dict()) - set(part))
+    assert changed(part, {name: model.state_dict()[name] for name in part}) == []
+    assert [name for name, module in ternary_modules(model).items() if not module.captures] == ["head"]
+    for each in (model, twin):
+        report = each._ternary_update_memory()
+        assert report.modules_updated == (5 if each is model else 6)
+    left = {name for name in twin.state_dict() if not name.startswith("head.")}
+    assert left & set(changed(snapshot(model), snapshot(twin))) == set()

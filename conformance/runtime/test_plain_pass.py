@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from arbitor.checkpoint import load_checkpoint
 from arbitor.components import rms_norm
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
 from arbitor.conformance.machine.models import backward, hash_of
-from arbitor.conformance.training.trainers import Runs
+from arbitor.conformance.training.trainers import CHECKPOINT, Runs
 from arbitor.main import ARBModel
 from arbitor.moe import MixtureOfExperts
 from arbitor.update import ternary_modules
@@ -131,6 +132,6 @@ def test_the_flag(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     for iterations in ("default", "1", "2"):
         flags = [] if iterations == "default" else ["--max-moe-iters", iterations]
         assert runs("pretrain.py", "--experts", "2", "--top-k", "1", "--run", iterations, *flags) == 0
-        ends[iterations] = loop.load_checkpoint(runs.folder / iterations / loop.CHECKPOINT).digest
+        ends[iterations] = load_checkpoint(runs.folder / iterations / CHECKPOINT).digest
     assert ends["default"] == ends["1"]
     assert ends["1"] != ends["2"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
 from arbitor.conformance.machine.models import backward, hash_of, snapshot
+from arbitor.conformance.machine.ranks import on_ranks
 from arbitor.conformance.training.trainers import FOLDER, command
 from arbitor.main import ARBModel
 from arbitor.ranks import Ranks, carrying, quantise_on_ranks
@@ -34,64 +36,6 @@ def test_a_carried_exponent_decides(target: Target) -> None:
     e_x = torch.zeros(4, dtype=torch.int8, device=target.device)
     _, found = target.backend.quantise_columns(dy, e_x, 1, 2, 3, 0)
     assert found.tolist() == CARRIED
-
-
-class Group:
-    """Ranks as threads of this process: what they bring is exchanged at a barrier."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.brought = size, [torch.empty(0)] * size
-        self.barrier = threading.Barrier(size, timeout=120)
-
-    def exchange(self, rank: int, tensor: torch.Tensor) -> list[torch.Tensor]:
-        self.brought[rank] = tensor.clone()
-        self.barrier.wait()
-        found = list(self.brought)
-        self.barrier.wait()
-        return found
-
-
-class ThreadRanks(Ranks):
-    """`Ranks` whose collectives go through a Group."""
-
-    def __init__(self, rank: int, group: Group) -> None:
-        super().__init__(rank, group.size)
-        object.__setattr__(self, "group", group)
-
-    def _exchange(self, tensor: torch.Tensor) -> list[torch.Tensor]:
-        group: Group = self.group  # type: ignore[attr-defined]
-        return group.exchange(self.rank, tensor)
-
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        return torch.stack(self._exchange(tensor)).sum(0).to(tensor.dtype)
-
-    def largest(self, tensor: torch.Tensor) -> torch.Tensor:
-        return torch.stack(self._exchange(tensor)).amax(0)
-
-    def gather(self, tensor: torch.Tensor) -> torch.Tensor:
-        return torch.cat(self._exchange(tensor))
-
-
-def on_ranks(size: int, run: Callable[[Ranks], Any]) -> list[Any]:
-    """What `run` gives on each of `size` ranks; raises what one of them raised."""
-    group, ends, errors = Group(size), [None] * size, []
-
-    def work(rank: int) -> None:
-        try:
-            ends[rank] = run(ThreadRanks(rank, group))
-        except BaseException as error:
-            errors.append(error)
-            group.barrier.abort()
-
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    first = [error for error in errors if not isinstance(error, threading.BrokenBarrierError)]
-    if first or errors:
-        raise (first or errors)[0]
-    return ends
 
 
 @pytest.fixture(autouse=True)
@@ -150,6 +94,93 @@ def test_one_rank_can_stop_all(target: Target, what: str) -> None:
     said = on_ranks(2, run)
     assert all("is not finite" in sentence for sentence in said)
     assert (what == "signal") == all("loss_signal" in sentence for sentence in said)
+
+
+def other_tokens(model: ARBModel, rank: int, tokens: torch.Tensor) -> None:
+    backward(loss_of(model, tokens if rank else tokens[:3], 96))
+
+
+def more_calls(model: ARBModel, rank: int, tokens: torch.Tensor) -> None:
+    for part in tokens.chunk(1 + rank):
+        backward(loss_of(model, part, 96))
+
+
+def nothing(model: ARBModel, rank: int, tokens: torch.Tensor) -> None:
+    if rank == 0:
+        backward(loss_of(model, tokens, 96))
+
+
+def one_module_less(model: ARBModel, rank: int, tokens: torch.Tensor) -> None:
+    backward(model.embedding(tokens).square().sum() if rank else loss_of(model, tokens[:, :-1], 96))
+
+
+@pytest.mark.clause("ARB-RANK-002", "ARB-RUN-006")
+@pytest.mark.parametrize("differ", [other_tokens, more_calls, nothing, one_module_less])
+def test_ranks_of_other_calls_are_refused(target: Target, differ: Callable[..., None]) -> None:
+    """On all of them, in one sentence that names a module; nothing changes, and nobody waits. The next update
+    is as ever."""
+
+    def run(ranks: Ranks) -> tuple[str, str]:
+        model = models.model_of(target)
+        join_ranks(model, ranks)
+        before = snapshot(model)
+        own = ranks.slice(batches(target, 0, 1)[0])
+        differ(model, ranks.rank, own)
+        with pytest.raises(ValueError, match="others have other ones") as refused:
+            model._ternary_update_memory(loss_signal=1.0)
+        assert models.changed(before, snapshot(model)) == []
+        backward(loss_of(model, own, 96))
+        model._ternary_update_memory(loss_signal=1.0)
+        return str(refused.value), hash_of(model)
+
+    (first, end), (second, other_end) = on_ranks(2, run)
+    assert end == other_end
+    assert first.startswith("embedding: rank 0 has ") or differ is one_module_less
+    assert first.split(":")[0] == second.split(":")[0]
+    assert ": rank 1 has " in second
+
+
+@pytest.mark.clause("ARB-RANK-002", "ARB-RANK-004")
+def test_ranks_with_other_signals_are_refused(target: Target) -> None:
+    def run(ranks: Ranks) -> None:
+        model = models.model_of(target)
+        join_ranks(model, ranks)
+        backward(loss_of(model, ranks.slice(batches(target, 0, 1)[0]), 96))
+        with pytest.raises(ValueError, match=f"rank {ranks.rank} has {ranks.rank} losses to look at"):
+            model._ternary_update_memory(loss_signal=1.0 if ranks.rank else None)
+
+    on_ranks(2, run)
+
+
+NUMBERS = st.integers(-(2**31 - 1), 2**31 - 1)
+
+
+@pytest.mark.clause("ARB-RANK-002")
+@given(st.lists(st.lists(NUMBERS, min_size=4, max_size=4), min_size=2, max_size=3), st.booleans())
+def test_numbers_that_differ(numbers: list[list[int]], same: bool) -> None:
+    """The places of those that are not the same on all ranks, on each."""
+    rows = [numbers[0]] * len(numbers) if same else numbers
+    expected = [place for place, column in enumerate(zip(*rows, strict=True)) if len(set(column)) > 1]
+    assert on_ranks(len(rows), lambda ranks: ranks.differing(rows[ranks.rank])) == [expected] * len(rows)
+
+
+@pytest.mark.clause("ARB-RANK-001")
+@given(st.lists(st.lists(st.sampled_from([None, 0, 1, -3]), min_size=3, max_size=3), min_size=2, max_size=3))
+def test_gradients_that_are_missing(found: list[list[int | None]]) -> None:
+    """Each rank ends with the sum; one that had none too, and none has one that no rank had."""
+
+    def run(ranks: Ranks) -> list[float | None]:
+        parameters = [torch.nn.Parameter(torch.zeros(2, 3)) for _ in range(3)]
+        for parameter, value in zip(parameters, found[ranks.rank], strict=True):
+            parameter.grad = None if value is None else torch.full((2, 3), float(value))
+        ranks.sum_gradients(parameters)
+        return [None if p.grad is None else float(p.grad.unique().item()) for p in parameters]
+
+    sums = [
+        sum(value for value in column if value is not None) if any(v is not None for v in column) else None
+        for column in zip(*found, strict=True)
+    ]
+    assert on_ranks(len(found), run) == [sums] * len(found)
 
 
 @pytest.mark.clause("ARB-RANK-002", "ARB-LIN-006")

@@ -43,7 +43,7 @@ def captured_model(target: Target, **config: Any) -> Any:
 
 def captures(model: nn.Module) -> int:
     modules = ternary_modules(model).values()
-    assert all(module._tokens_numbered == 0 for module in modules if not module.captures)
+    assert all(module.numbered.count == 0 for module in modules if not module.captures)
     return sum(len(module.captures) for module in modules)
 
 
@@ -201,6 +201,27 @@ def test_a_value_that_is_not_finite_skips(target: Target, where: str, value: flo
         assert report.skipped is not None
         assert report.skipped.startswith(f"{where} is not finite")
         assert str(value) in report.skipped
+        assert_skipped(report, before, model)
+
+
+@pytest.mark.clause("ARB-RUN-001", "ARB-RUN-005")
+@pytest.mark.parametrize("captured", [True, False])
+@pytest.mark.parametrize("value", [0.5, *NOT_FINITE])
+def test_a_component_without_a_graph_is_looked_at(target: Target, captured: bool, value: float) -> None:
+    """A detached measure beside the loss: it gets no gradient, and decides with the others."""
+    model, twin = models.model_of(target), captured_model(target)
+    twin._ternary_update_memory()
+    before = snapshot(model)
+    loss = loss_of(model, models.bytes_of(target, 2, 9))
+    if captured:
+        backward(loss)
+    measure = torch.tensor([value, 1.0], device=target.device)
+    report = model._ternary_update_memory({"loss": loss, "measure": measure})
+    if value == 0.5:
+        assert report.modules_updated == 6
+        assert hash_of(model) == hash_of(twin)
+    else:
+        assert report.skipped == f"measure is not finite ({value})"
         assert_skipped(report, before, model)
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from arbitor import ranks, state
 from arbitor.conformance import oracle
-from arbitor.conformance.draw import refusals, strategies
+from arbitor.conformance.draw import ranges, refusals, strategies
+from arbitor.conformance.judge.selection import BEYOND_OPERATIONS
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import BEYOND_OPERATIONS
 from arbitor.conformance.specification import traces
 from arbitor.judge.blame import ALIKE
 from arbitor.judge.suite import find_test
@@ -216,7 +216,7 @@ def test_constants_agree() -> None:
         "first",
     }
     assert {name: limits.BOUNDS[name] for name in shared} == {name: SCALAR_RANGES[name] for name in shared}
-    for name, (lowest, highest) in refusals.BOUNDS.items():
+    for name, (lowest, highest) in ranges.BOUNDS.items():
         assert highest is None or (lowest, highest) == SCALAR_RANGES[name]
     own = {name: bounds for name, bounds in state.NUMBERS.items() if name in SCALAR_RANGES}
     assert own == {name: SCALAR_RANGES[name] for name in ("e_base", "e_span", "group_size", "tensor_id")}

@@ -17,6 +17,7 @@ from arbitor.conformance.judge.declared import why_all_is_needed
 from arbitor.conformance.judge.target import Target
 from arbitor.kernels import eager, registry
 from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.plugins.sources import INSIDE
 from arbitor.kernels.registry import Backend
 
 
@@ -58,6 +59,7 @@ def test_what_is_not_exact_is_not_timed(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     module.linear_forward = linear_forward  # type: ignore[attr-defined]
     monkeypatch.setitem(registry._loaded, "almost", Backend("almost", module))
+    monkeypatch.setenv(INSIDE, "1")
     status, rows = run(tmp_path / "bench.json", "--backend", "almost")
     assert status == 1
     found = {row["case"].split(",")[0]: row for row in rows if row["exact"] is not None}
@@ -92,8 +94,11 @@ def test_same_bits(other: torch.Tensor, same: bool) -> None:
     assert not same_bits([other], [other, other])
 
 
-def test_a_backend_with_gaps_is_not_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_backend_with_gaps_is_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One sentence names them, and nothing is written."""
+    monkeypatch.setenv(INSIDE, "1")
     part = tmp_path / "part.py"
     part.write_text(
         "from arbitor.kernels.eager import pack\n"

@@ -47,7 +47,7 @@ def verify(folder: Path, backend: str, *words: str, **environment: str) -> tuple
     command = [sys.executable, "-c", start, "verify", "--backend", backend, "--report", "report.json"]
     plain = {n: v for n, v in os.environ.items() if n not in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")}
     ended = subprocess.run(
-        [*command, "--", "-n", "1", "--kernels", "--tb=short", *words],
+        [*command, "--", "-n", "1", "--tb=short", *words],
         cwd=folder,
         env=plain | environment,
         capture_output=True,

@@ -16,8 +16,10 @@ from arbitor.cli import main
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine.models import bytes_of, loss_of, model_of, table, trits_of
 from arbitor.conformance.tools.commands import refused
+from arbitor.inspection import command
 from arbitor.inspection.matrices import Ternary, ternary_matrices
 from arbitor.main import ARBModel
+from arbitor.state import first_place
 from arbitor.update import ternary_modules
 
 CONFIG: dict[str, Any] = {"options": {"accum_threshold": 12, "window": None}, "corpus": {"name": "a[b]\x1b"}}
@@ -98,17 +100,22 @@ def test_extremes(target: Target) -> None:
 @pytest.mark.clause("ARB-STATE-008")
 @pytest.mark.parametrize("fmt", ["2bit", "dense"])
 def test_header(
-    model: ARBModel, fmt: Literal["2bit", "dense"], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: ARBModel,
+    fmt: Literal["2bit", "dense"],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    path = saved(tmp_path / "c", model, fmt)
-    found = rows(shown(path, capsys), str(path))
-    state = model.state_dict()
+    monkeypatch.chdir(tmp_path)  # a title of more than a line is broken
+    path = saved(Path("checkpoint"), model, fmt)
+    text, state = shown(path, capsys), model.state_dict()
+    found = rows(text, str(path))
+    assert f"\nstate sha256 {state_hash(state)}\n" in text
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     weights = sum(trits_of(module).numel() for module in ternary_modules(model).values())
     assert found == {
         "format": ["version 1, of specification 1"],
         "step": ["12,345"],
-        "state sha256": [f"{state_hash(state)}, which the tensors have"],
         "file": [f"{path.stat().st_size:,} bytes"],
         "tensors": [f"{len(state)}, of {size:,} bytes in memory"],
         "weights": [f"{weights:,} trits, in the file as {fmt}"],
@@ -155,6 +162,35 @@ def test_without_a_threshold(target: Target, tmp_path: Path, capsys: pytest.Capt
     assert "|a| >=" not in text
     assert rows(text, "tensors  ")["codes"] == ["trits", "9 x 12", "27"]
     assert len(rows(text, "accumulated votes")["(no name)"]) == 3
+
+
+@pytest.mark.parametrize("threshold", [0, -1, 128, 2**63, 2**64 - 1, True, "12", None, [12], 12.0])
+def test_thresholds_that_are_none(
+    target: Target, threshold: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a config that anybody may have written: no column, and no error."""
+    config = {"options": {"accum_threshold": threshold}}
+    save_checkpoint(tmp_path / "c", table(target).state_dict(), config, 0)
+    assert "|a| >=" not in shown(tmp_path / "c", capsys)
+
+
+def test_what_is_long_is_cut(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Thousands of values in the header, of options, of tensors; and text that a terminal would obey."""
+    monkeypatch.setattr(command, "ROWS", 3)
+    config = {f"k{n}\x1b\u202e": n for n in range(300)} | {"options": {f"o{n}": n for n in range(300)}}
+    config = {"options": config.pop("options"), **config}
+    save_checkpoint(tmp_path / "c", table(target).state_dict(), config, 0)
+    text = shown(tmp_path / "c", capsys)
+    assert "o99=99, ..." in text
+    assert "o100" not in text
+    assert r"k98\x1b\u202e" in text
+    assert "k99" not in text
+    assert rows(text, str(tmp_path / "c"))["and more"] == ["201 values"]
+    assert len(rows(text, "tensors  ")) == 3
+    assert "and 3 more" in text
+    assert all(line.isprintable() for line in text.split("\n"))
 
 
 def test_other_tensors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,6 +266,22 @@ def test_illegal_state_is_refused(
     state[f"embedding.{part}"][place] = value
     save_checkpoint(tmp_path / "c", state, CONFIG, 0)
     refuses([str(tmp_path / "c")], message, capsys)
+
+
+@pytest.mark.clause("ARB-STATE-006")
+def test_the_first_of_many_is_named(
+    model: ARBModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In C order, as of a scalar; of codes too."""
+    state = {name: tensor.cpu().clone() for name, tensor in model.state_dict().items()}
+    state["embedding.t_accum"][2:, 1:] = -128
+    save_checkpoint(tmp_path / "c", state, CONFIG, 0)
+    refuses([str(tmp_path / "c")], "embedding.t_accum[2, 1] = -128, expected -127..127", capsys)
+    state["embedding.codes"][3:, 2:] = 255
+    with pytest.raises(ValueError, match=r"embedding.codes\[3, 2\] is 0xff, expected no field with code 3"):
+        save_checkpoint(tmp_path / "c", state, CONFIG, 0)
+    assert first_place(torch.tensor([[False, False]])) is None
+    assert first_place(torch.tensor(True)) == []
 
 
 def test_shapes_that_are_refused(target: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,8 @@ from arbitor.kernels.plugins.answers import WrongAnswer
 from arbitor.kernels.plugins.program import TIMEOUT_VARIABLE, ProgramFailed
 from arbitor.kernels.registry import BackendUnavailable, select
 
+pytestmark = pytest.mark.usefixtures("may_write")
+
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
@@ -87,7 +89,7 @@ def test_a_program_that_writes_on_and_on(made: Made, monkeypatch: pytest.MonkeyP
 
     backend = made.backend("while True: say('x' * 65536)")
     monkeypatch.setattr(os, "read", slowly)
-    monkeypatch.setattr(program, "LONGEST", 16 * 200)
+    monkeypatch.setattr(program, "SLACK", 16 * 200)
     monkeypatch.setenv(TIMEOUT_VARIABLE, "0.2")
     with pytest.raises(ProgramFailed, match=r"gave no answer within 0\.2 s"):
         backend.unpack(**CALL)
@@ -97,7 +99,7 @@ def test_a_program_that_writes_on_and_on(made: Made, monkeypatch: pytest.MonkeyP
 
 def test_a_program_that_writes_too_much(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory has an end too."""
-    monkeypatch.setattr(program, "LONGEST", 1 << 16)
+    monkeypatch.setattr(program, "SLACK", 1 << 16)
     with pytest.raises(ProgramFailed, match=r"wrote \d+ bytes without an end of line"):
         made.backend("while True: say('x' * 4096)").unpack(**CALL)
 

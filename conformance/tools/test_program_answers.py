@@ -15,6 +15,8 @@ from arbitor.kernels.plugins.answers import WrongAnswer
 from arbitor.kernels.plugins.program import TIMEOUT_VARIABLE
 from arbitor.kernels.registry import configurations, select
 
+pytestmark = pytest.mark.usefixtures("may_write")
+
 
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:

@@ -15,7 +15,7 @@ import torch
 from arbitor import sample as module
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine.models import hash_of
-from arbitor.conformance.tools.sampled import greedy, model, run, saved
+from arbitor.conformance.tools.sampled import OPTIONS, greedy, model, run, saved
 from arbitor.sample import BYTES, Sampling, choose, decoded, generate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -175,7 +175,7 @@ def test_command(
     """From the file to the text: what follows the prompt, and a newline."""
     path = saved(tmp_path / "c", target, window)
     before = path.read_bytes()
-    found = model(target, window)
+    found = model(target, window or OPTIONS["ctx"])
     for prompt in (PROMPT, ""):
         assert run(target, path, "--prompt", prompt, "--bytes", "9", "--temperature", "0") == 0
         shown = capsys.readouterr()

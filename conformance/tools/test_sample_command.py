@@ -108,8 +108,8 @@ def test_files_that_are_refused(target: Target, tmp_path: Path, capsys: pytest.C
         ({"layers": True}, "c: its options.layers is True"),
         ({"heads": 3}, "c: d_model must be a multiple of 2 * heads"),
         ({"seed": "0"}, "c: its options.seed is '0', expected an integer, 0 or more"),
-        ({"layers": 1}, "c: its tensors are not those of its options: state_dict lacks"),
-        ({"d_model": 32}, "c: its tensors are not those of its options: embedding"),
+        ({"layers": 1}, "tensors are not those of its options: matrix 5 of them is 288 x 16, the file has"),
+        ({"d_model": 32}, "matrix 0 of them is 288 x 32, the file has embedding, 288 x 16"),
     ],
 )
 def test_configurations_that_are_refused(

@@ -20,7 +20,8 @@ from arbitor.kernels.plugins.capabilities import parse
 from arbitor.kernels.registry import Backend, BackendUnavailable, select
 
 DECLARED = {"version": 1, "operations": ["pack"], "formats": ["codes"], "devices": ["cpu"]}
-ONE = f'ARRAYS = "numpy"\nCAPABILITIES = {DECLARED!r}\ndef pack(trits): return trits.view("uint8")[:, :1]\n'
+PACK = 'def pack(trits): return trits.view("uint8")[:, :1].copy()\n'
+ONE = f'ARRAYS = "numpy"\nCAPABILITIES = {DECLARED!r}\n{PACK}'
 
 
 @pytest.fixture(autouse=True)

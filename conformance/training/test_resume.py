@@ -172,8 +172,13 @@ def test_a_new_run_of_the_same_name_starts_anew(runs: Runs, capsys: pytest.Captu
 @pytest.mark.clause("ARB-TRAIN-002")
 def test_resuming_before_the_first_step_moves_nothing(runs: Runs) -> None:
     assert runs("whole") == 0
+
+    def stops(trainer: Any, _interrupted: list[int]) -> bool:
+        trainer.result.interrupted = True
+        return False
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Trainer, "_any", lambda *_: True)
+        patch.setattr(loop.Trainer, "_goes_on", stops)
         assert runs("run") == entry.INTERRUPTED
     assert load_checkpoint(runs.path("run")).step == 0
     assert runs("run", "--resume") == 0

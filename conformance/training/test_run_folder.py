@@ -1,8 +1,13 @@
-"""Run folders: metrics that survive a kill, configurations compared before a resume, and the picture."""
+"""Run folders: metrics that survive a kill or are refused, configurations compared before a resume, the
+picture."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +17,14 @@ import torch
 
 pytest.importorskip("training", reason="the trainers do not ship with the package")
 
-from training import run_folder
+from training import picture
 from training.run_folder import RunFolder, config_mismatch, read_metrics
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return RunFolder(tmp_path / "runs", "first")
+def run(tmp_path: Path) -> Iterator[RunFolder]:
+    with RunFolder(tmp_path / "runs", "first") as folder:
+        yield folder
 
 
 def steps(run: RunFolder) -> list[int]:
@@ -34,29 +40,44 @@ def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
 
 
 def test_folder_is_made_once(tmp_path: Path) -> None:
-    """An existing run is opened as it is; a file in its place is refused."""
-    RunFolder(tmp_path / "runs", "été 1").append({"step": 1})
-    assert steps(RunFolder(tmp_path / "runs", "été 1")) == [1]
+    """An existing run is opened as it is; nothing is made before it is entered."""
+    with RunFolder(tmp_path / "runs", "été 1") as run:
+        run.append({"step": 1})
+    with RunFolder(tmp_path / "runs", "été 1") as run:
+        assert steps(run) == [1]
+    RunFolder(tmp_path / "elsewhere", "run")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_is_had_alone(tmp_path: Path) -> None:
+    """While it is entered, also from the same process, and no longer."""
+    first, second = (RunFolder(tmp_path, "run") for _ in range(2))
+    for one, other in ((first, second), (second, first)):
+        with one, RunFolder(tmp_path, "another"):
+            one.append({"step": 1})
+            with (
+                pytest.raises(ValueError, match=f"run 'run' in .* is in use by process {os.getpid()}:"),
+                other,
+            ):
+                pass
+    assert steps(first) == [1, 1]
+
+
+@pytest.mark.parametrize("place", ["file", "file/run", "file/a/run"])
+def test_a_file_where_a_folder_should_be(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="is a file, expected a folder"):
-        RunFolder(tmp_path, "file")
+    folder = RunFolder((tmp_path / place).parent, Path(place).name)
+    with pytest.raises(ValueError, match=r"/file is a file, expected a folder or nothing"), folder:
+        pass
 
 
 def test_config(run: RunFolder) -> None:
-    """Written whole, read back; None before, a clear error for something else."""
-    assert run.read_config() is None
+    """Written whole or not at all."""
     run.write_config({"width": 64, "betas": (0.9, 0.95)})
-    assert run.read_config() == {"width": 64, "betas": [0.9, 0.95]}
     with pytest.raises(TypeError):
         run.write_config({"width": object()})
-    assert run.read_config() == {"width": 64, "betas": [0.9, 0.95]}
+    assert json.loads(run.config_path.read_bytes()) == {"width": 64, "betas": [0.9, 0.95]}
     assert [path.name for path in run.path.iterdir()] == ["config.json"]
-    run.config_path.write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is not JSON"):
-        run.read_config()
-    run.config_path.write_text("[]")
-    with pytest.raises(ValueError, match="holds a list, expected a JSON object"):
-        run.read_config()
 
 
 def test_append(run: RunFolder) -> None:
@@ -77,48 +98,75 @@ def test_read_metrics_of_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.clause("ARB-TRAIN-002")
-def test_truncate(run: RunFolder) -> None:
-    """Lines after the step go, the others stay byte for byte, and what is written next follows them."""
-    run.truncate(5)
-    for step in range(6):
-        run.append({"step": step, "loss": 1 / (step + 1)})
-    run.append({"note": "a line without a step"})
-    before = run.metrics_path.read_bytes().split(b"\n")
-    run.truncate(3)
-    assert run.metrics_path.read_bytes().split(b"\n") == [*before[:4], before[6], b""]
-    run.append({"step": 4})
-    assert read_metrics(run.metrics_path)[-1] == {"step": 4}
-    run.truncate(-1)
-    assert read_metrics(run.metrics_path) == [{"note": "a line without a step"}]
+@pytest.mark.parametrize("kept", [0, 1, 4])
+@pytest.mark.parametrize("torn", [0, 1, 7])
+def test_rewind(run: RunFolder, kept: int, torn: int) -> None:
+    """To the lines of a checkpoint, byte for byte, whatever a kill has left behind them; what is written next
+    follows, and is in the next mark."""
+    for step in range(kept):
+        run.append({"step": step, "loss": 1 / (step + 1), "text": "ü"})
+    mark, before = run.mark(), run.metrics_path.read_bytes() if kept else b""
+    for step in range(kept, kept + 2):
+        run.append({"step": step})
+    run.metrics_path.write_bytes(run.metrics_path.read_bytes()[: -torn or None])
+    after = RunFolder(run.path.parent, run.name)
+    after.refuse_damaged(mark)
+    after.rewind(mark)
+    assert run.metrics_path.read_bytes() == before
+    assert after.mark() == mark
+    after.append({"step": kept})
+    assert steps(run) == [*range(kept + 1)]
+    after.refuse_damaged(after.mark())
+
+
+DAMAGE: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {
+    "deleted": (lambda data: None, "is not there, expected the 3 lines (75 bytes) that"),
+    "emptied": (lambda data: b"", "ends after 0 of the 3 lines"),
+    "torn": (lambda data: data[:-1], "ends after 2 of the 3 lines"),
+    "without its first line": (lambda data: data[25:], "ends after 2 of the 3 lines"),
+    "without its last line": (lambda data: data[:-25], "ends after 2 of the 3 lines"),
+    "with a hole": (lambda data: data[:30] + bytes(9) + data[39:], "has other bytes than the 3 lines"),
+    "of other numbers": (lambda data: data.replace(b"0.5", b"0.6"), "has other bytes than the 3 lines"),
+    "in another order": (lambda data: data[25:] + data[:25], "has other bytes than the 3 lines"),
+}
 
 
 @pytest.mark.clause("ARB-TRAIN-002")
-@pytest.mark.parametrize("kept", range(1, 21))
-def test_torn_last_line(run: RunFolder, kept: int) -> None:
-    """A kill in the middle of a line: that line is no record, and the next one does not stick to it."""
-    run.append({"step": 0})
-    before = run.metrics_path.read_bytes()
-    run.append({"step": 1, "loss": 1})
-    whole = run.metrics_path.read_bytes()
-    run.metrics_path.write_bytes(whole[: len(before) + kept])
-    assert steps(run) == [0]
-    run.truncate(9)
-    run.append({"step": 1})
-    assert steps(run) == [0, 1]
+@pytest.mark.parametrize("case", DAMAGE)
+def test_metrics_that_have_lost_something(run: RunFolder, case: str) -> None:
+    """One sentence that says what, and what to do; the file stays as it is. Begun anew it is kept beside."""
+    for step in range(3):
+        run.append({"step": step, "loss": 0.5})
+    mark = run.mark()
+    assert mark["bytes"] == 75
+    damage, said = DAMAGE[case]
+    damaged = damage(run.metrics_path.read_bytes())
+    run.metrics_path.unlink()
+    if damaged is not None:
+        run.metrics_path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="put it back, or go on without them with --new-metrics") as refused:
+        run.refuse_damaged(mark)
+    assert said in str(refused.value)
+    assert (run.metrics_path.read_bytes() if damaged is not None else None) == damaged
+    moved = run.begin_metrics()
+    assert not run.metrics_path.exists()
+    assert run.mark() == {"lines": 0, "bytes": 0, "sha256": hashlib.sha256().hexdigest()}
+    if damaged is None:
+        assert moved is None
+    else:
+        assert moved == f"{run.metrics_path} is {run.metrics_path}.1 now"
+        assert run.path.joinpath("metrics.jsonl.1").read_bytes() == damaged
 
 
 @pytest.mark.parametrize(
-    "tail", [b'{"step": 1}', b'{"step": 1}\n\n', b'{"step": 1}\n\0\0\0', b'{"step": 1}\n\xff']
+    "tail", [b"{", b'{"st', b'{"step": 1}', b'{"step": 1}\n\n', b'{"step": 1}\n\0\0\0', b'{"step": 1}\n\xff']
 )
-def test_tails_that_disks_leave(run: RunFolder, tail: bytes) -> None:
-    """A whole record without its line feed counts; zeros and other bytes after the last record do not."""
+def test_a_run_that_is_watched(run: RunFolder, tail: bytes) -> None:
+    """A whole record without its line feed counts; half of one, zeros and other bytes at the end do not."""
     run.append({"step": 0})
     with run.metrics_path.open("ab") as file:
         file.write(tail)
-    assert steps(run) == [0, 1]
-    run.truncate(1)
-    run.append({"step": 2})
-    assert steps(run) == [0, 1, 2]
+    assert steps(run) == [0, 1][: 1 + (len(tail) > 4)]
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "nonsense", ""])
@@ -195,9 +243,10 @@ def test_plot(run: RunFolder) -> None:
     assert run.plot("title", guess_name="unigram entropy", guess=3.3) == run.plot_path
     assert run.plot_path.read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in run.path.iterdir()) == ["loss.png", "metrics.jsonl"]
-    run.truncate(0)
-    run.plot("one point")
-    run.truncate(-1)
+    run.begin_metrics()
+    run.append({"step": 0, "loss": 5.0, "votes": 0, "flips": 0})
+    run.plot("one point, of a run named $^$")
+    run.begin_metrics()
     run.append({"step": 0, "val_loss": 2.0, "flips": 0})
     run.plot("validation alone, nothing moved")
 
@@ -215,9 +264,9 @@ def test_plot_of_nothing(run: RunFolder, record: dict[str, float]) -> None:
 def test_smoothing_neither_lags_nor_spreads_a_spike() -> None:
     """A running median: a line stays a line away from its ends, one wild value vanishes, gaps stay gaps."""
     line = np.arange(400, dtype=np.float64)
-    assert (run_folder._smooth(line)[5:-5] == line[5:-5]).all()
+    assert (picture._smooth(line)[5:-5] == line[5:-5]).all()
     spiked = line.copy()
     spiked[200] = 8e5
-    assert np.abs(run_folder._smooth(spiked) - line).max() <= 5
+    assert np.abs(picture._smooth(spiked) - line).max() <= 5
     spiked[100] = np.nan
-    assert np.isnan(run_folder._smooth(spiked)).nonzero()[0].tolist() == [100]
+    assert np.isnan(picture._smooth(spiked)).nonzero()[0].tolist() == [100]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from arbitor import components
-from arbitor.components import TernaryModule, UpdateRule
+from arbitor.components import TernaryModule
 from arbitor.conformance.training.trainers import (
     DATA,
     FOLDER,
@@ -23,6 +23,7 @@ from arbitor.conformance.training.trainers import (
     trainers,
 )
 from arbitor.main import ARBModel
+from arbitor.schedule import UpdateRule
 from arbitor.update import UpdateReport, ternary_modules
 
 loop = pytest.importorskip("training.loop", reason="the trainers do not ship")

@@ -14,6 +14,10 @@ import torch
 from ..operations import Array, Operation
 
 
+class BackendUnavailable(RuntimeError):
+    """A backend that was asked for by name cannot run here; the message says why."""
+
+
 class WrongAnswer(RuntimeError):
     """A result of another kind, dtype, shape or number than the table of operations has."""
 

@@ -16,20 +16,21 @@ what is declared and does not work fails, and so does a gap that works
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .. import reading
 from ..operations import OPERATIONS
+from ..reading import said
 
 VERSION = 1
 FORMATS = ("codes", "dense")
 DEVICES = ("cpu", "cuda")
 LARGEST_TILE = 512
+MOST_WAYS = 1000  # of running one operation
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ def load(path: Path) -> Capabilities:
     if path.suffix not in (".toml", ".json"):
         raise ValueError(f"{path}: capabilities are a .toml or a .json file")
     try:
-        text = path.read_text(encoding="utf-8")
-        found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        data = reading.file_bytes(path, reading.MEGABYTE)
+        found = reading.toml_of(data) if path.suffix == ".toml" else reading.json_of(data)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:  # of both parsers, and of what is no UTF-8
+    except reading.Unreadable as error:
         raise ValueError(f"{path} is no {path.suffix[1:].upper()}: {error}") from None
     return parse(found, str(path))
 
@@ -116,13 +117,13 @@ def parse(found: Any, where: str) -> Capabilities:
     known = ("version", "name", "operations", "formats", "devices", "tiles", "configurations")
     for key in table:
         if key not in known:
-            raise ValueError(f"{where}: unknown key {key!r}, expected {', '.join(known)}")
+            raise ValueError(f"{where}: unknown key {said(key)}, expected {', '.join(known)}")
     version = table.get("version")
     if isinstance(version, bool) or version != VERSION:
-        raise ValueError(f"{where}: version is {version!r}, expected {VERSION}")
+        raise ValueError(f"{where}: version is {said(version)}, expected {VERSION}")
     name = table.get("name", "")
     if not isinstance(name, str):
-        raise ValueError(f"{where}: name is {name!r}, expected a string")
+        raise ValueError(f"{where}: name is {said(name)}, expected a string")
     operations = _names(table, "operations", tuple(OPERATIONS), where)
     formats = _names(table, "formats", FORMATS, where)
     _agree(operations, formats, where)
@@ -158,7 +159,7 @@ def _agree(operations: Sequence[str], formats: Sequence[str], where: str) -> Non
 
 def _table(found: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
-        raise ValueError(f"{where} is {found!r}, expected a table")
+        raise ValueError(f"{where} is {said(found)}, expected a table")
     return found
 
 
@@ -166,10 +167,10 @@ def _names(table: Mapping[str, Any], key: str, allowed: Sequence[str], where: st
     """A list without repetition of names that are allowed; empty only where formats are."""
     found = table.get(key)
     if not isinstance(found, Sequence) or isinstance(found, str) or (not found and key != "formats"):
-        raise ValueError(f"{where}: {key} is {found!r}, expected a list of {', '.join(allowed)}")
+        raise ValueError(f"{where}: {key} is {said(found)}, expected a list of {', '.join(allowed)}")
     for index, name in enumerate(found):
         if name not in allowed:
-            raise ValueError(f"{where}: {key}[{index}] is {name!r}, expected one of {', '.join(allowed)}")
+            raise ValueError(f"{where}: {key}[{index}] is {said(name)}, expected one of {', '.join(allowed)}")
         if name in found[:index]:
             raise ValueError(f"{where}: {key} has {name!r} twice")
     return tuple(found)
@@ -183,10 +184,10 @@ def _tiles(found: Any, operations: Sequence[str], where: str) -> dict[str, dict[
         for letter, size in _table(sizes, f"{where}.{operation}").items():
             if letter not in letters:
                 expected = ", ".join(letters)
-                raise ValueError(f"{where}.{operation} has an extent {letter!r}, expected {expected}")
+                raise ValueError(f"{where}.{operation} has an extent {said(letter)}, expected {expected}")
             if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= LARGEST_TILE:
                 raise ValueError(
-                    f"{where}.{operation}.{letter} is {size!r}, expected an integer in 1..{LARGEST_TILE}"
+                    f"{where}.{operation}.{letter} is {said(size)}, expected an integer in 1..{LARGEST_TILE}"
                 )
             tiles[operation][letter] = size
     return tiles
@@ -202,11 +203,12 @@ def _letters(operation: str) -> list[str]:
 def _configurations(found: Any, operations: Sequence[str], where: str) -> dict[str, tuple[str, ...]]:
     ways: dict[str, tuple[str, ...]] = {}
     for operation, names in _of_operations(found, operations, where).items():
-        if not isinstance(names, Sequence) or isinstance(names, str) or len(names) < 2:
-            raise ValueError(f"{where}.{operation} is {names!r}, expected a list of two names or more")
+        if not isinstance(names, Sequence) or isinstance(names, str) or not 2 <= len(names) <= MOST_WAYS:
+            expected = f"expected a list of two names or more, at most {MOST_WAYS}"
+            raise ValueError(f"{where}.{operation} is {said(names)}, {expected}")
         for index, name in enumerate(names):
             if not isinstance(name, str) or not name or name in names[:index]:
-                raise ValueError(f"{where}.{operation}[{index}] is {name!r}, expected a name of its own")
+                raise ValueError(f"{where}.{operation}[{index}] is {said(name)}, expected a name of its own")
         ways[operation] = tuple(names)
     return ways
 
@@ -215,5 +217,5 @@ def _of_operations(found: Any, operations: Sequence[str], where: str) -> Mapping
     table = _table(found, where)
     for operation in table:
         if operation not in operations:
-            raise ValueError(f"{where} has {operation!r}, which is not among the declared operations")
+            raise ValueError(f"{where} has {said(operation)}, which is not among the declared operations")
     return table

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
+import json
 import os
 import selectors
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -25,15 +26,18 @@ from typing import IO, Any
 import numpy as np
 
 from ..operations import OPERATIONS, Operation
-from . import capabilities, protocol
+from . import capabilities, keeper, protocol
 from .answers import WrongAnswer
+from .reach import environment, reach
 
 PREFIX = "cmd:"
 TIMEOUT_VARIABLE = "ARB_PROGRAM_TIMEOUT"
 TIMEOUT = 60.0  # seconds for one answer
 GRACE = 2.0  # seconds for a program to end after its stdin has
-LONGEST = 1 << 30  # bytes of one answer
-TAIL = 400  # characters of stderr that a message repeats
+ENDING = 10.0  # seconds for the keeper to kill everything
+STARTING = 300.0  # seconds for the hello, in which a module is imported
+SLACK = 1 << 20  # bytes of an answer beside its arrays
+TAIL = 1000  # characters of stderr that a message repeats
 
 
 class ProgramFailed(RuntimeError):
@@ -79,45 +83,72 @@ def words_of(command: str) -> list[str]:
 class Program:
     """One running program at a time; `ask` starts it where there is none."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], keep: Sequence[int] = ()) -> None:
+        """`keep` are descriptors that it inherits."""
         self.words = words
+        self.keep = keep
         self.folder = Path.cwd()  # a test may be elsewhere when it is started again
         self.hello: dict[str, Any] = {}
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self._lifeline = -1
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._stderr: IO[bytes] | None = None
         self._rest = b""
         self._number = 0
         atexit.register(self.close)
 
-    def ask(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The program's answer to one request; raises ProgramFailed, and then there is no program."""
+    def ask(self, fields: Mapping[str, Any], room: int = 0) -> dict[str, Any]:
+        """The program's answer to one request, of `room` bytes and a little more.
+
+        Raises ProgramFailed, and then there is no program.
+        """
         if self._process is None:
             self.start()
-        return self._ask(fields)
+        return self._ask(fields, room)
 
     def start(self) -> None:
         """Start it and say hello; raises ProgramFailed."""
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the program
-        try:
-            self._process = subprocess.Popen(
-                self.words,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                cwd=self.folder,
-                start_new_session=True,
-                bufsize=0,
-            )
-        except OSError as error:
-            hint = "; a script begins with #!" if error.errno == errno.ENOEXEC else ""
-            raise ProgramFailed(f"it cannot be started: {error.strerror}{hint}") from None
+        self._temporary = tempfile.TemporaryDirectory(prefix="arbitor-backend-", ignore_cleanup_errors=True)
+        theirs, self._lifeline = os.pipe()
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                keeper.__file__,
+                str(theirs),
+                json.dumps(reach(self._temporary.name)),
+                "--",
+                *self.words,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            cwd=self.folder,
+            env=environment(self._temporary.name),
+            pass_fds=(theirs, *self.keep),
+            start_new_session=True,
+            bufsize=0,
+        )
+        os.close(theirs)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
         self.starts += 1
         self._rest, self._number = b"", 0
-        self.hello = self._ask({"hello": {"protocol": protocol.VERSION}})
+        try:
+            self.hello = self._ask(
+                {"hello": {"protocol": protocol.VERSION}}, seconds=max(timeout(), STARTING)
+            )
+        except ProgramFailed as error:
+            found = str(error).partition(f"; its stderr ends: {keeper.REFUSED}")
+            if found[1]:
+                raise ProgramFailed(f"it {keeper.REFUSED}{found[2]}") from None
+            raise
+        if "error" in self.hello:
+            return
         if self.hello.get("protocol") != protocol.VERSION:
             self.stop()
             raise ProgramFailed(
@@ -133,24 +164,28 @@ class Program:
         self.stop()
 
     def stop(self) -> None:
-        """End it, and all that it started, now."""
+        """End it, and all that it started, now (keeper.py)."""
         process, self._process = self._process, None
         if process is None:
             return
+        os.close(self._lifeline)
         try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
+            process.wait(timeout=ENDING)
+        except subprocess.TimeoutExpired:
             process.kill()
-        process.wait()
+            process.wait()
         for pipe in (process.stdin, process.stdout, self._stderr):
             if pipe is not None:
                 pipe.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
-    def _ask(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def _ask(self, fields: Mapping[str, Any], room: int = 0, seconds: float | None = None) -> dict[str, Any]:
         number, self._number = self._number, self._number + 1
         what = fields.get("operation", "its hello")
         try:
-            line = self._exchange(protocol.request_line({"id": number, **fields}))
+            request = protocol.request_line({"id": number, **fields})
+            line = self._exchange(request, room + SLACK, seconds or timeout())
             return protocol.answer_of(line, number)
         except (WrongAnswer, _Lost) as error:
             tail = self._tail()
@@ -160,13 +195,12 @@ class Program:
             self.stop()
             raise
 
-    def _exchange(self, request: bytes) -> bytes:
+    def _exchange(self, request: bytes, longest: int, seconds: float) -> bytes:
         """Write one line and read one, whichever of the two the program takes its time for."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
-        seconds = timeout()
         limit = time.monotonic() + seconds
         unsent, found = memoryview(request), self._rest
         if found:
@@ -191,8 +225,8 @@ class Program:
                         raise _Lost(self._end(process, b"".join(pieces)))
                     pieces.append(piece)
                     size += len(piece)
-                if size > LONGEST:
-                    raise _Lost(f"wrote {size} bytes without an end of line")
+                if size > longest:
+                    raise _Lost(f"wrote {size} bytes without an end of line, expected at most {longest}")
         line, _, self._rest = b"".join(pieces).partition(b"\n")
         if unsent:
             raise _Lost(f"answered {line[: protocol.SHOWN]!r} before it had read the request")
@@ -263,7 +297,8 @@ def _function(program: Program, operation: Operation, configuration: str = "") -
         values = dict(zip(operation.arguments, arguments, strict=True))
         sent = {n: protocol.encode(v) if isinstance(v, np.ndarray) else v for n, v in values.items()}
         request = {"operation": operation.name, "arguments": sent}
-        answer = program.ask(request | ({"configuration": configuration} if configuration else {}))
+        room = protocol.room_of(operation, values)
+        answer = program.ask(request | ({"configuration": configuration} if configuration else {}), room)
         if "error" in answer:
             protocol.raise_refusal(answer["error"])
         expected = [*operation.results, *(array for array in operation.arrays if array.in_place)]

@@ -82,6 +82,18 @@ def extents_of(operation: Operation, values: Mapping[str, Any]) -> dict[str, int
     return found
 
 
+def room_of(operation: Operation, values: Mapping[str, Any]) -> int:
+    """Bytes that the arrays of an answer take, in base64."""
+    extents = extents_of(operation, values)
+    written = (array for array in operation.arrays if array.in_place)
+    return sum(4 * bytes_of(array, extents) // 3 + 4 for array in (*operation.results, *written))
+
+
+def bytes_of(array: Array, extents: Mapping[str, int]) -> int:
+    """Bytes of an array with these extents."""
+    return prod(extent(axis, extents) for axis in array.axes) * np.dtype(array.dtype).itemsize
+
+
 def decode(operation: Operation, array: Array, found: Any, extents: Mapping[str, int]) -> NDArray[Any]:
     """An array of an answer; raises WrongAnswer with what was found and expected."""
     where = f"{operation.name}: {array.name}"

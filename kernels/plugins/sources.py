@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from importlib.metadata import EntryPoint
@@ -19,14 +20,14 @@ from importlib.metadata import entry_points as installed
 from pathlib import Path
 from types import ModuleType
 
-from . import program
+from . import apart, program
+from .answers import BackendUnavailable as BackendUnavailable
 
 GROUP = "arbitor.backends"
+INSIDE = "ARB_BACKEND_INSIDE"
+OURS = "arbitor."
+STRANGE = "arbitor.conformance.cheats"
 FORMS = "a module path with a dot, FILE.py, or cmd:PROGRAM"
-
-
-class BackendUnavailable(RuntimeError):
-    """A backend that was asked for by name cannot run here; the message says why."""
 
 
 def entry_points() -> dict[str, list[EntryPoint]]:
@@ -42,6 +43,7 @@ def entry_points() -> dict[str, list[EntryPoint]]:
 def load(name: str, own: dict[str, str]) -> ModuleType:
     """The module of that name; `own` are the names of ours with their module paths.
 
+    A stranger's is imported in a process of its own, unless ARB_BACKEND_INSIDE=1 says that it is trusted.
     Raises ValueError for a name of no form that there is, BackendUnavailable for what cannot be had, and what
     the module itself raises when it is imported.
     """
@@ -49,33 +51,69 @@ def load(name: str, own: dict[str, str]) -> ModuleType:
         return importlib.import_module(own[name])
     if name.startswith(program.PREFIX):
         return _program(name)
+    if name.startswith(OURS) and not name.startswith(STRANGE):
+        return importlib.import_module(name)
+    place = place_of(name, own)
+    return load_here(place) if inside() else _remote(place)
+
+
+def inside() -> bool:
+    """Whether strangers' modules are imported into this process."""
+    found = os.environ.get(INSIDE) or "0"
+    if found not in ("0", "1"):
+        raise ValueError(f"{INSIDE} is {found!r}, expected 0 or 1")
+    return found == "1"
+
+
+def is_strange(name: str, own: dict[str, str]) -> bool:
+    """Whether the code of the backend of that name is none of ours."""
+    return name not in ("auto", *own) and (not name.startswith(OURS) or name.startswith(STRANGE))
+
+
+def place_of(name: str, own: dict[str, str]) -> str:
+    """The file or module behind a name; raises for one that leads nowhere, before anything is started."""
     if name.endswith(".py"):
-        return _file(Path(name))
+        path = Path(name)
+        if not path.is_file():
+            raise BackendUnavailable("it is a folder" if path.is_dir() else "there is no such file")
+        return str(path.resolve())
     if "/" in name:
         raise ValueError(f"backend {name!r} is no FILE.py; a program is asked for as cmd:{name}")
     points = entry_points()
-    if name in points:
-        return _entry_point(name, points[name])
-    if "." in name:
-        return importlib.import_module(name)
-    known = ", ".join(["auto", *own, *points])
-    raise ValueError(f"unknown backend {name!r}; known: {known}, or {FORMS}")
-
-
-def _entry_point(name: str, points: list[EntryPoint]) -> ModuleType:
-    if len(points) > 1:
-        values = ", ".join(point.value for point in points)
+    offered = points.get(name, [])
+    if len(offered) > 1:
+        values = ", ".join(point.value for point in offered)
         raise BackendUnavailable(f"several packages offer that name ({values}); ask by module path")
-    found = points[0].load()
+    if not offered and "." not in name:
+        known = ", ".join(["auto", *own, *points])
+        raise ValueError(f"unknown backend {name!r}; known: {known}, or {FORMS}")
+    return offered[0].value if offered else name
+
+
+def load_here(place: str) -> ModuleType:
+    """Import a stranger's file, module or `module:attribute` into this process, where nothing is judged."""
+    if place.endswith(".py"):
+        return _file(Path(place))
+    found = EntryPoint(place, place, GROUP).load()
     if not isinstance(found, ModuleType):
-        raise BackendUnavailable(f"its entry point {points[0].value!r} is no module, expected package.module")
+        raise BackendUnavailable(f"its entry point {place!r} is no module, expected package.module")
     return found
+
+
+_modules: dict[str, ModuleType] = {}
+
+
+def _remote(place: str) -> ModuleType:
+    if place not in _modules:
+        try:
+            _modules[place] = apart.module_of(place)
+        except program.ProgramFailed as error:
+            raise BackendUnavailable(f"its process failed: {error}") from None
+    return _modules[place]
 
 
 def _file(path: Path) -> ModuleType:
     """The module in a file, loaded once; its name is its own, so that no package is shadowed."""
-    if not path.is_file():
-        raise BackendUnavailable("it is a folder" if path.is_dir() else "there is no such file")
     place = path.resolve()
     stem = re.sub(r"\W", "_", path.stem)
     name = f"backend_{stem}_{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"

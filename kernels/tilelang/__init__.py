@@ -4,6 +4,13 @@ The numeric rules are written once as TIR expressions and shared by both targets
 the indices and the launchers; what it can not prove is each CUDA schedule, which its file says.
 """
 
+import sys
+
+from ..plugins.sources import BackendUnavailable
+
+if sys.flags.optimize > 1:
+    raise BackendUnavailable("TileLang cannot be imported by python -OO, which leaves out TVM's docstrings")
+
 from .configurations import CAPABILITIES, configurations
 from .embedding.embedding_forward import embedding_forward
 from .embedding.embedding_gradient import embedding_gradient

@@ -22,6 +22,9 @@ import tilelang
 import torch
 from tilelang import tvm
 
+from ..layout import row_major
+from ..operations import INT32_MAX
+
 THREADS = 128  # of the kernels that give each thread one item
 LOW = 0xFFFFFFFF
 CUDA_TARGET = {"kind": "cuda", "arch": "sm_90a"}
@@ -94,11 +97,6 @@ def split(number: int) -> tuple[int, int]:
     return number & LOW, number >> 32
 
 
-def dense(tensor: torch.Tensor) -> torch.Tensor:
-    """The elements in C order, in memory of their own only where they are not already."""
-    return tensor.detach().contiguous()
-
-
 def padded(extent: int, multiple: int = 16) -> int:
     """The extent rounded up."""
     return -(-extent // multiple) * multiple
@@ -112,7 +110,7 @@ def k_major(matrix: torch.Tensor) -> torch.Tensor:
     rows, inner = matrix.shape
     matrix = matrix.detach()
     if matrix.is_contiguous() and inner % 16 == 0 and matrix.data_ptr() % 16 == 0:
-        return matrix
+        return row_major(matrix)
     copy = torch.zeros(rows, padded(inner), dtype=matrix.dtype, device=matrix.device)
     copy[:, :inner] = matrix
     return copy
@@ -121,13 +119,18 @@ def k_major(matrix: torch.Tensor) -> torch.Tensor:
 def quads_of(x: torch.Tensor) -> torch.Tensor:
     """float32 [R, C] -> [R, ceil(C/4), 4], zeros behind C: what loads of 16 bytes need.
 
-    Copies nothing where the memory already is so.
+    Copies nothing where the memory already is so. Raises ValueError for extents that a kernel cannot count.
     """
     rows, columns = x.shape
+    if max(rows, columns) > INT32_MAX:
+        raise ValueError(
+            f"x is {rows} x {columns}; TileLang's kernels count rows and columns in 32 bits, "
+            f"at most {INT32_MAX}"
+        )
     x = x.detach()
     if columns % 4:
         x = torch.nn.functional.pad(x, (0, -columns % 4))
-    x = x.contiguous()
+    x = row_major(x)
     if x.data_ptr() % 16:
         x = x.clone()
     return x.view(rows, -1, 4)
@@ -147,7 +150,7 @@ class InPlace:
 
     def __init__(self, *tensors: torch.Tensor) -> None:
         self.tensors = tensors
-        self.copies = tuple(dense(tensor) for tensor in tensors)
+        self.copies = tuple(row_major(tensor) for tensor in tensors)
 
     def __enter__(self) -> tuple[torch.Tensor, ...]:
         return self.copies

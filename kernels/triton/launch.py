@@ -8,6 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 import triton
+import triton.language as tl
+
+from ..layout import row_major
 
 INTERPRETED: bool = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1, read where kernels are defined
 ALIGNMENT = 16  # bytes
@@ -64,6 +67,13 @@ def block_of(extent: int, smallest: int, largest: int) -> int:
     return min(max(power, smallest), largest)
 
 
+@triton.jit
+def blocks(extent, SIZE: tl.constexpr):
+    """Blocks of SIZE that an extent of at least 1 has. (`tl.cdiv` adds first, which 2^31 - 1 does not
+    bear.)"""
+    return (extent - 1) // SIZE + 1
+
+
 def signed(value: int) -> int:
     """An integer of 0..2^32-1 with its bits kept in the range of int32: the type of every value alike."""
     return value - (value >> 31 << 32)
@@ -99,10 +109,10 @@ def first_illegal(cell: torch.Tensor) -> int | None:
 @contextmanager
 def in_place(*state: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     """Contiguous tensors to update: the state itself, or copies that are written back at the end."""
-    work = tuple(tensor.contiguous() for tensor in state)
+    work = tuple(row_major(tensor) for tensor in state)
     yield work
     for tensor, updated in zip(state, work, strict=True):
-        if updated is not tensor:
+        if updated.data_ptr() != tensor.data_ptr():
             tensor.copy_(updated)
 
 

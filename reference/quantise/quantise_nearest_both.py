@@ -14,4 +14,4 @@ def quantise_nearest_both(
     `TypeError` for another dtype.
     """
     q, e = quantise_nearest(x)
-    return q, np.ascontiguousarray(q.T), e
+    return q, q.T.copy(), e  # of one row or column an array of its own too

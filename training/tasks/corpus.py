@@ -16,7 +16,6 @@ import argparse
 import hashlib
 import http.client
 import os
-import stat
 import sys
 import urllib.request
 from collections.abc import Sequence
@@ -31,6 +30,8 @@ from rich.text import Text
 
 from arbitor.checkpoint import write_whole
 
+from .opening import FILE, FOLDER, LeftOut, Reading, look, opened, shown
+
 Bytes = npt.NDArray[np.uint8]
 Tokens = npt.NDArray[np.int64]
 
@@ -39,6 +40,7 @@ TINYSHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 )
 TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+TINYSHAKESPEARE_MOST = 1 << 22  # bytes that are taken of what may be another text; it has 1,115,394
 DATA_FOLDER = Path(__file__).parents[1] / "data"
 
 
@@ -47,7 +49,7 @@ class Corpus:
     """A corpus: the first 90 % of its bytes to train on, the last 10 % to validate on, both uint8 [bytes].
 
     ``sha256`` is that of all bytes; ``skipped`` names each file of a folder that was left out, with the
-    reason.
+    reason; ``notes`` are sentences about what was read.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Corpus:
     valid: Bytes
     sha256: str
     skipped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def require(self, context: int) -> Corpus:
         """This corpus; `ValueError` unless both parts hold ``context`` bytes and the next."""
@@ -78,26 +81,18 @@ def load_corpus(source: str | Path | None = None) -> Corpus:
         return _split(f"pydoc-topics-{sys.version_info.major}.{sys.version_info.minor}", _pydoc_topics())
     if str(source) == TINYSHAKESPEARE:
         return _split(TINYSHAKESPEARE, _tinyshakespeare(DATA_FOLDER / f"{TINYSHAKESPEARE}.txt"))
-    if not str(source):
+    found = look(source)
+    if found not in (FILE, FOLDER):
         raise ValueError(
-            "the corpus source is an empty string, expected a file, a folder or 'tinyshakespeare'"
+            f"corpus '{shown(source)}': found {found}, expected {FILE}, {FOLDER} or '{TINYSHAKESPEARE}'"
         )
     path = Path(source)
-    if path.is_dir():
-        data, skipped = _read_folder(path)
-        return _split(path.resolve().name or str(path), data, skipped)
-    if not path.is_file():
-        found = "something that is neither a file nor a folder" if path.exists() else "nothing"
-        raise ValueError(
-            f"corpus {str(source)!r}: found {found}, expected a file, a folder or 'tinyshakespeare'"
-        )
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"corpus {str(source)!r}: cannot be read: {error.strerror}") from error
-    if not data:
-        raise ValueError(f"corpus {str(source)!r}: found an empty file, expected text")
-    return _split(path.name, data)
+    reading = Reading(path)
+    texts = _texts(reading, anything=found == FILE)
+    if not texts:
+        raise reading.nothing("corpus", "text")
+    name = path.name if found == FILE else path.resolve().name or str(path)
+    return _split(shown(name), b"\n".join(texts), reading.skipped, reading.notes)
 
 
 def unigram_entropy(data: Bytes) -> float:
@@ -169,10 +164,10 @@ def _windows(data: Bytes, starts: Tokens, context: int) -> tuple[Tokens, Tokens]
     return data[places].astype(np.int64), data[places + 1].astype(np.int64)
 
 
-def _split(name: str, data: bytes, skipped: tuple[str, ...] = ()) -> Corpus:
+def _split(name: str, data: bytes, skipped: tuple[str, ...] = (), notes: tuple[str, ...] = ()) -> Corpus:
     array = np.frombuffer(data, dtype=np.uint8)
     cut = len(array) - len(array) // 10
-    return Corpus(name, array[:cut], array[cut:], hashlib.sha256(data).hexdigest(), skipped)
+    return Corpus(name, array[:cut], array[cut:], hashlib.sha256(data).hexdigest(), skipped, notes)
 
 
 def _pydoc_topics() -> bytes:
@@ -185,13 +180,11 @@ def _tinyshakespeare(path: Path) -> bytes:
     """The text at ``path``, fetched to there if absent; checked either way, and before it is written."""
     advice = f"put the file from {TINYSHAKESPEARE_URL} at {path}"
     try:
-        if path.exists():
-            where, data, fetched = str(path), path.read_bytes(), False
-        else:
-            where, fetched = "the download", True
-            with urllib.request.urlopen(TINYSHAKESPEARE_URL, timeout=30) as answer:
-                data = answer.read()
-    except (OSError, http.client.HTTPException) as error:
+        fetched = not os.path.lexists(path)
+        where = "the download" if fetched else str(path)
+        with urllib.request.urlopen(TINYSHAKESPEARE_URL, timeout=30) if fetched else opened(path) as file:
+            data = file.read(TINYSHAKESPEARE_MOST)
+    except (OSError, http.client.HTTPException, LeftOut) as error:
         raise ValueError(f"{TINYSHAKESPEARE} could not be read or fetched ({error}): {advice}") from error
     found = hashlib.sha256(data).hexdigest()
     if found != TINYSHAKESPEARE_SHA256:
@@ -204,54 +197,18 @@ def _tinyshakespeare(path: Path) -> bytes:
     return data
 
 
-def _read_folder(folder: Path) -> tuple[bytes, tuple[str, ...]]:
-    """The text files below ``folder``, sorted and joined by newlines; what was left out, and why."""
-    skipped: list[str] = []
-    texts: list[bytes] = []
-    for path in files_below(folder, skipped):
-        name = path.relative_to(folder).as_posix()
-        try:
-            # Asked before it is opened: a pipe would wait for a writer. A link would count a text twice.
-            data = path.read_bytes() if stat.S_ISREG(path.lstat().st_mode) else None
-        except OSError as error:
-            skipped.append(f"{name} (cannot be read: {error.strerror})")
-            continue
-        if data is None:
-            skipped.append(f"{name} (not a regular file)")
-        elif not data:
-            skipped.append(f"{name} (empty)")
-        elif b"\0" in data:
-            skipped.append(f"{name} (not text: it has a NUL byte)")
-        else:
+def _texts(reading: Reading, anything: bool) -> list[bytes]:
+    """The bytes of every file that is text, or of a file with ``anything`` in it."""
+    texts = []
+    for path in reading.files():
+        data = reading.read(path, lambda file: reading.bytes_of(file, text=not anything))
+        if data is not None:
             texts.append(data)
-    if not texts:
-        raise ValueError(f"corpus {str(folder)!r}: found no text file below it; skipped: {some_of(skipped)}")
-    return b"\n".join(texts), tuple(skipped)
-
-
-def some_of(skipped: Sequence[str]) -> str:
-    """The first files that were left out, for a sentence."""
-    more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-    return ", ".join(skipped[:5]) + more or "nothing, it is empty"
-
-
-def files_below(folder: Path, skipped: list[str]) -> list[Path]:
-    """Every file outside hidden folders, sorted; a folder that cannot be listed goes to ``skipped``."""
-
-    def unlistable(error: OSError) -> None:
-        skipped.append(
-            f"{Path(error.filename).relative_to(folder).as_posix()}/ (cannot be listed: {error.strerror})"
-        )
-
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=unlistable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [Path(parent, name) for name in names]
-    return sorted(files)
+    return texts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Load (and fetch) a corpus and print what it is; 1 and the reason if that is not possible."""
+    """Load (and fetch) a corpus and print what it is; 2 and the reason if that is not possible."""
     parser = argparse.ArgumentParser(
         prog="python -m training.tasks.corpus", description="Fetch, check and describe a byte corpus."
     )
@@ -265,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         corpus = load_corpus(source)
     except ValueError as error:
         Console(stderr=True).print(Text(f"error: {error}", style="red"), soft_wrap=True)
-        return 1
+        return 2
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -275,8 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table.add_row("bytes", f"{len(everything):,} ({parts})")
     table.add_row("sha256", corpus.sha256)
     table.add_row("entropy", f"{unigram_entropy(everything):.4f} nats per byte (unigram)")
-    for number, name in enumerate(corpus.skipped):
-        table.add_row("skipped" if number == 0 else "", Text(name))
+    for title, lines in (("skipped", corpus.skipped), ("noted", corpus.notes)):
+        for number, line in enumerate(lines):
+            table.add_row(title if number == 0 else "", Text(line))
     Console().print(table)
     return 0
 

@@ -6,6 +6,7 @@ Noising keeps the variance (Ho et al. 2020, arXiv 2006.11239): x_t = sqrt(s_t) x
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from arbitor.kernels.writing import write_whole
 from arbitor.main import ARBModel
 from arbitor.modalities import NO_LABEL, signal_share
 
@@ -72,12 +74,7 @@ def draw_samples(model: ARBModel, each: int = SAMPLES) -> torch.Tensor:
 
 def write_grid(images: torch.Tensor, columns: int, path: Path) -> None:
     """Images [N, C, S, S] in -1..1 as a PNG, row by row, enlarged to 32 or more pixels a side."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ValueError(
-            "a picture of samples needs Pillow, which is not installed: pip install pillow"
-        ) from error
+    Image, data = _pillow(), io.BytesIO()
     count, channels, side, _ = images.shape
     framed = torch.nn.functional.pad(images, (0, 1, 0, 1), value=0.0)
     rows = framed.reshape(count // columns, columns, channels, side + 1, side + 1).permute(0, 3, 1, 4, 2)
@@ -85,8 +82,18 @@ def write_grid(images: torch.Tensor, columns: int, path: Path) -> None:
     bytes_ = ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
     picture = Image.fromarray(bytes_[..., 0] if channels == 1 else bytes_)
     zoom = max(1, -(-32 // side))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(path, "PNG")
+    picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST).save(data, "PNG")
+    write_whole(path, data.getvalue())
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ValueError(
+            "a picture of samples needs Pillow, which is not installed: pip install pillow"
+        ) from error
+    return Image
 
 
 class DiffusionTask(ImageTask):
@@ -99,8 +106,13 @@ class DiffusionTask(ImageTask):
 
     def __init__(self, data: ImageSet, options: Options) -> None:
         super().__init__(data, options)
-        if options.samples is not None and options.samples.is_dir():
-            raise ValueError(f"--samples {options.samples} is a folder, expected a file")
+        if options.samples is not None or not options.no_save:
+            _pillow()  # refused before the training and not after it
+        if options.seed >= SAMPLE_SEED:
+            raise ValueError(
+                f"--seed must be below {SAMPLE_SEED}, behind which is the noise of validation and samples, "
+                f"got {options.seed}"
+            )
         self.guess = pixel_variance(data.train.images)
 
     def batch(self, step: int) -> Batch:

@@ -42,7 +42,8 @@ class ImageTask(Task):
         channels, side = data.train.images.shape[1:3]
         self.image = ImageShape(side, channels, o.patch, len(data.classes))
         self.shape = {"image": self.image, "times": o.times}
-        self.name, self.sha256, self.skipped = data.name, data.sha256, data.skipped
+        self.name, self.sha256 = data.name, data.sha256
+        self.skipped, self.notes = data.skipped, data.notes
         self.size = f"{len(data.train):,} + {len(data.valid):,} images of {len(data.classes)} classes"
         self.items = o.batch
         self.positions = o.batch * (self.image.count + self.beside)
@@ -91,8 +92,8 @@ class VisionTask(ImageTask):
         for part in self._validation():
             yield torch.from_numpy(part.images), torch.from_numpy(part.labels)
 
-    def measure(self, model: ARBModel, batch: Batch) -> dict[str, float]:
-        """The share of images whose likeliest class is theirs."""
+    def measure(self, model: ARBModel, batch: Batch) -> dict[str, tuple[float, int]]:
+        """How many images have their own as the likeliest class, of how many."""
         images, labels = batch
         classes, _ = model.vision(images)
-        return {"accuracy": float((classes.argmax(-1) == labels).double().mean())}
+        return {"accuracy": (int((classes.argmax(-1) == labels).sum()), len(labels))}

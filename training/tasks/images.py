@@ -13,17 +13,17 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from .corpus import some_of
+from .opening import FOLDER, Reading, look, shown, some_of
+from .pixels import Images, decoded, need_pillow
 
-Images = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 DIGITS = "digits"
-MODES = {1: "L", 3: "RGB"}  # Pillow's, by channels
 MOST_CLASSES = 31  # special tokens that can name one
 SHUFFLE_SEED = 20_190_416  # of the split, never of a run
 IMAGES_KEY, NOISE_KEY = 1, 2  # the upper 64 bits of Philox's key: streams apart from the corpora's
@@ -43,7 +43,8 @@ class Part:
 @dataclass(frozen=True)
 class ImageSet:
     """A part to train on and one to validate on. ``sha256`` is that of all pixels and labels in file order;
-    ``skipped`` names each file that was left out, with the reason."""
+    ``skipped`` names each file that was left out, with the reason; ``notes`` are sentences about what was
+    read."""
 
     name: str
     classes: tuple[str, ...]
@@ -51,22 +52,27 @@ class ImageSet:
     valid: Part
     sha256: str
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_images(source: str | Path | None = None, side: int = 8, channels: int = 1) -> ImageSet:
     """The images that ``source`` names: None for the digits, else a folder whose sub-folders are classes.
 
-    A folder's images are scaled to ``side`` x ``side`` and turned to grey (1 channel) or RGB (3). Raises
-    ValueError if there is nothing to read, and for fewer than 2 classes or more than 31.
+    A folder's images are scaled to ``side`` x ``side`` and turned to grey (1 channel) or RGB (3), as
+    `pixels.py` says. Raises ValueError if there is nothing to read, and for fewer than 2 classes or more
+    than 31.
     """
     if source is None:
         if (side, channels) != (8, 1):
             raise ValueError(f"the digits are 8 x 8 in 1 channel, got {side} x {side} in {channels}")
         return _digits()
-    folder = Path(source)
-    if not str(source) or not folder.is_dir():
-        raise ValueError(f"images {str(source)!r}: expected a folder with one sub-folder a class")
-    return _folder(folder, side, channels)
+    found = look(source)
+    if found != FOLDER:
+        raise ValueError(
+            f"images '{shown(source)}': expected a folder with one sub-folder a class, found {found}"
+        )
+    need_pillow()
+    return _folder(Path(source), side, channels)
 
 
 def shifted(images: Images, dy: Labels, dx: Labels) -> Images:
@@ -93,7 +99,7 @@ def draw_images(part: Part, batch: int, seed: int, step: int, augment: bool) -> 
 
 def chunks(part: Part, largest: int) -> Iterator[Part]:
     """All of ``part`` in its order, in as few parts of at most ``largest`` images as there can be; sizes
-    differ by one at most, so a mean of their means is the mean over images, or nearly."""
+    differ by one at most."""
     for places in np.array_split(np.arange(len(part)), -(-len(part) // largest)):
         yield Part(part.images[places], part.labels[places])
 
@@ -123,82 +129,71 @@ def _digits() -> ImageSet:
 
 
 def _split(
-    name: str, classes: tuple[str, ...], images: Images, labels: Labels, skipped: tuple[str, ...] = ()
+    name: str,
+    classes: tuple[str, ...],
+    images: Images,
+    labels: Labels,
+    skipped: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> ImageSet:
     digest = hashlib.sha256(images.astype("<f4").tobytes() + labels.astype("<i8").tobytes())
     # sorted by random words: NumPy keeps those between its versions, and not its shuffles
     order = np.argsort(np.random.Philox(key=SHUFFLE_SEED).random_raw(len(labels)), kind="stable")
     held = np.arange(len(labels)) % 5 == 0
     train, valid = (Part(images[order[where]], labels[order[where]]) for where in (~held, held))
-    return ImageSet(name, classes, train, valid, digest.hexdigest(), skipped)
+    known = {image.tobytes() for image in train.images}
+    copies = sum(image.tobytes() in known for image in valid.images)
+    if copies:
+        notes = (*notes, f"{copies} of {len(valid)} images to validate on have the pixels of one to train on")
+    return ImageSet(name, classes, train, valid, digest.hexdigest(), skipped, notes)
 
 
 def _folder(folder: Path, side: int, channels: int) -> ImageSet:
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """Each sub-folder with an image in it is a class; labels count these alone."""
+    reading = Reading(folder)
+    loose: list[Path] = []
     found: list[Images] = []
     labels: list[int] = []
     names: list[str] = []
-    skipped: list[str] = []
-    for place in classes:
-        before = len(found)
-        for path in sorted(p for p in place.rglob("*") if p.is_file() and not p.name.startswith(".")):
-            read = _read(path, side, channels)
-            if isinstance(read, str):
-                skipped.append(f"{path.relative_to(folder).as_posix()} ({read})")
-            else:
-                found.append(read)
-                labels.append(len(names))
-        if len(found) > before:
-            names.append(place.name)
+
+    def decode(file: BinaryIO) -> Images:
+        reading.take(side * side * channels * 4)
+        return decoded(file, side, channels)
+
+    for path in reading.files():
+        place, *below = path.relative_to(folder).parts
+        if not below:
+            loose.append(path)
+        elif (image := reading.read(path, decode)) is not None:
+            if names[-1:] != [place]:
+                names.append(place)
+            found.append(image)
+            labels.append(len(names) - 1)
     if not 2 <= len(names) <= MOST_CLASSES:
+        outside = [path for path in loose if reading.read(path, decode) is not None]
         raise ValueError(
-            f"images {str(folder)!r}: found {len(found)} images in {len(names)} sub-folders, expected 2 to "
-            f"{MOST_CLASSES} sub-folders with images, one a class{_besides(folder, skipped, side, channels)}"
+            f"images '{shown(folder)}': found {len(found)} images in {len(names)} sub-folders, expected 2 to "
+            f"{MOST_CLASSES} sub-folders with images, one a class{_besides(reading, outside)}"
         )
-    images = np.stack(found)
-    name = folder.resolve().name or str(folder)
-    return _split(name, tuple(names), images, np.array(labels, dtype=np.int64), tuple(skipped))
+    for path in loose:
+        reading.leave_out(path, "in no class's sub-folder")
+    places = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    bare = sorted({path.name for path in places if not path.name.startswith(".")} - set(names))
+    name = shown(folder.resolve().name or str(folder))
+    images, truth = np.stack(found), np.array(labels, dtype=np.int64)
+    notes = (*reading.notes, *(f"{shown(place)}/ has no image and is no class" for place in bare))
+    return _split(name, tuple(shown(name) for name in names), images, truth, reading.skipped, notes)
 
 
-def _besides(folder: Path, skipped: list[str], side: int, channels: int) -> str:
-    """The rest of the sentence about a folder of no use: what lies directly in it, and what was skipped."""
-    loose: list[str] = []
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
-        read = _read(path, side, channels)
-        if isinstance(read, str):
-            skipped = [*skipped, f"{path.name} ({read})"]
-        else:
-            loose.append(path.name)
+def _besides(reading: Reading, loose: list[Path]) -> str:
+    """The rest of the sentence about a folder of no use: images directly in it, and what was left out."""
     parts = []
     if loose:
         lie = "1 image lies" if len(loose) == 1 else f"{len(loose)} images lie"
-        own = (folder / "cat" / loose[0]).as_posix()
+        own = shown((reading.source / "cat" / loose[0].name).as_posix())
         parts.append(f"; {lie} directly in the folder: each class needs a sub-folder of its own ({own})")
-    if skipped:
-        parts.append(f"; skipped: {some_of(skipped)}")
-    if next(folder.iterdir(), None) is None:
+    if reading.skipped:
+        parts.append(f"; skipped: {some_of(reading.skipped)}")
+    elif not loose and next(reading.source.iterdir(), None) is None:
         parts.append("; the folder is empty")
     return "".join(parts)
-
-
-def _read(path: Path, side: int, channels: int) -> Images | str:
-    """The image float32 [C, S, S], or why there is none."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ValueError(
-            "a folder of images needs Pillow, which is not installed: pip install pillow"
-        ) from error
-    try:
-        if not path.stat().st_size:
-            return "empty"
-        with Image.open(path) as opened:
-            scaled = opened.convert(MODES[channels]).resize((side, side), Image.Resampling.BOX)
-    except Image.DecompressionBombError:
-        return "too large"
-    except UnidentifiedImageError:
-        return "not an image that Pillow knows"
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises the last for a broken PNG
-        return f"cannot be decoded: {error}"
-    pixels = np.asarray(scaled, dtype=np.float32).reshape(side, side, channels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(127.5) - np.float32(1)

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, BinaryIO, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,15 @@ from arbitor.main import ARBModel
 from arbitor.modalities import frames, mu_law
 
 from ..options import Options
-from .corpus import draw_places, even_places, files_below, some_of, unigram_entropy
+from .corpus import draw_places, even_places, unigram_entropy
+from .opening import FILE, FOLDER, LeftOut, Reading, look, shown
 from .task import Batch, Task, mean_cross_entropy
 
 Samples = npt.NDArray[np.float32]
 
 SUFFIXES = (".wav", ".flac")  # read in a folder; a single file is whatever soundfile decodes
+BLOCK = 1 << 20  # samples of all channels that are decoded at a time
+UNKNOWN = 2**63 - 1  # frames that libsndfile gives for a FLAC that claims none, which is legal
 MELODY_RATE, MELODY_SECONDS, MELODY_SEED = 8000, 60, 1
 NOTE = 2000  # samples
 HARMONICS = 4
@@ -40,7 +43,8 @@ SCALE = (0, 3, 5, 7, 10, 12)  # an octave of A minor pentatonic from 220 Hz, in 
 @dataclass(frozen=True)
 class Sound:
     """Mono samples float32 in -1..1: the first 90 % to train on, the last 10 % to validate on. ``sha256`` is
-    that of all samples, little-endian; ``skipped`` names each file that was left out, with the reason."""
+    that of all samples, little-endian; ``skipped`` names each file that was left out, with the reason;
+    ``notes`` are sentences about what was read."""
 
     name: str
     train: Samples
@@ -48,6 +52,7 @@ class Sound:
     rate: int
     sha256: str
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_sound(source: str | Path | None = None) -> Sound:
@@ -59,58 +64,83 @@ def load_sound(source: str | Path | None = None) -> Sound:
     """
     if source is None:
         return _split(f"synthesised-melody-{MELODY_SECONDS}s", melody(), MELODY_RATE)
+    found = look(source)
+    if found not in (FILE, FOLDER):
+        raise ValueError(f"sound '{shown(source)}': found {found}, expected {FILE} or {FOLDER}")
+    _need_soundfile()
     path = Path(source)
-    if not str(source) or not path.exists():
-        raise ValueError(f"sound {str(source)!r}: found nothing, expected a file or a folder")
-    skipped: list[str] = []
-    folder = path if path.is_dir() else path.parent
+    reading = Reading(path)
     parts: list[Samples] = []
     rates: dict[int, str] = {}
-    for file in files_below(path, skipped) if path.is_dir() else [path]:
-        name = file.relative_to(folder).as_posix()
-        try:
-            if path.is_dir() and file.suffix.lower() not in SUFFIXES:
-                raise ValueError("not .wav or .flac")
-            samples, rate = _decode(file)
-        except ValueError as error:
-            skipped.append(f"{name} ({error})")
+    for file in reading.files():
+        if found == FOLDER and file.suffix.lower() not in SUFFIXES:
+            reading.leave_out(file, f"not {' or '.join(SUFFIXES)}")
             continue
-        rates.setdefault(rate, name)
+        read = reading.read(file, lambda opened: _decode(opened, reading))
+        if read is None:
+            continue
+        samples, rate = read
+        rates.setdefault(rate, reading.name(file))
         if len(rates) > 1:
             first, other = rates
             raise ValueError(
-                f"sound {str(source)!r}: {rates[other]} has {other} samples a second and {rates[first]} has "
-                f"{first}, expected one rate"
+                f"sound '{shown(source)}': {rates[other]} has {other} samples a second and {rates[first]} "
+                f"has {first}, expected one rate"
             )
         parts.append(samples)
     if not parts:
-        raise ValueError(f"sound {str(source)!r}: found no sound; skipped: {some_of(skipped)}")
-    return _split(path.resolve().name, np.concatenate(parts), next(iter(rates)), tuple(skipped))
+        raise reading.nothing("sound", "sound")
+    name, rate = shown(path.resolve().name or str(path)), next(iter(rates))
+    return _split(name, np.concatenate(parts), rate, reading.skipped, reading.notes)
 
 
-def _split(name: str, samples: Samples, rate: int, skipped: tuple[str, ...] = ()) -> Sound:
+def _split(
+    name: str, samples: Samples, rate: int, skipped: tuple[str, ...] = (), notes: tuple[str, ...] = ()
+) -> Sound:
     cut = len(samples) - len(samples) // 10
     digest = hashlib.sha256(samples.astype("<f4").tobytes()).hexdigest()
-    return Sound(name, samples[:cut], samples[cut:], rate, digest, skipped)
+    return Sound(name, samples[:cut], samples[cut:], rate, digest, skipped, notes)
 
 
-def _decode(path: Path) -> tuple[Samples, int]:
-    """Mono samples and their rate. Raises ValueError with the reason why a file is of no use."""
+def _need_soundfile() -> None:
     try:
-        import soundfile
+        import soundfile  # noqa: F401
     except (ImportError, OSError) as error:  # OSError: its library is not there
-        raise ValueError(f"soundfile is needed to decode it: {error}") from error
-    if not path.is_file() or path.is_symlink():
-        raise ValueError("not a regular file")
+        raise ValueError(
+            f"sound files need soundfile, which does not work: {shown(error)}; pip install soundfile"
+        ) from error
+
+
+def _decode(file: BinaryIO, reading: Reading) -> tuple[Samples, int]:
+    """Mono samples and their rate, block by block: how many there are is only claimed until they are there.
+
+    Raises LeftOut with the reason why a file is of no use, and whatever soundfile raises.
+    """
+    import soundfile
+
+    class Stream(soundfile.SoundFile):  # type: ignore[misc]
+        def seekable(self) -> bool:
+            """Or each block ends in a seek to where it is, which fails at the end of a FLAC of no claim."""
+            return False
+
+    parts: list[Samples] = []
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (RuntimeError, OSError, TypeError) as error:
-        raise ValueError(f"cannot be decoded: {getattr(error, 'error_string', error)}") from error
-    if not len(samples):
-        raise ValueError("empty")
-    if not bool((np.abs(samples) <= 1).all()):
-        raise ValueError("has samples outside -1..1")
-    return samples.mean(axis=1, dtype=np.float64).astype(np.float32), int(rate)
+        with Stream(file.fileno(), closefd=False) as sound:
+            kind, rate, claimed = sound.format, sound.samplerate, sound.frames
+            largest = max(1, BLOCK // sound.channels)
+            while len(block := sound.read(largest, dtype="float32", always_2d=True)):
+                if not bool((np.abs(block) <= 1).all()):
+                    raise LeftOut("has samples outside -1..1")
+                parts.append(block.mean(axis=1, dtype=np.float64).astype(np.float32))
+                reading.take(parts[-1].nbytes)
+    except soundfile.LibsndfileError as error:
+        raise LeftOut(f"cannot be decoded: {error.error_string}") from None
+    if not parts:
+        raise LeftOut("has no samples")
+    samples = np.concatenate(parts)
+    if claimed not in (len(samples), UNKNOWN) and kind != "MP3":  # whose length is an estimate
+        raise LeftOut(f"claims {claimed:,} samples and has {len(samples):,}")
+    return samples, int(rate)
 
 
 def melody() -> Samples:
@@ -158,7 +188,8 @@ class AudioTask(Task):
                 f"for validation, {o.ctx} frames of {o.frame} and the next need at least {self._length}"
             )
         self.shape = {"frame": o.frame}
-        self.name, self.sha256, self.skipped = sound.name, sound.sha256, sound.skipped
+        self.name, self.sha256 = sound.name, sound.sha256
+        self.skipped, self.notes = sound.skipped, sound.notes
         seconds = (len(sound.train) / sound.rate, len(sound.valid) / sound.rate)
         self.size = f"{seconds[0]:.1f} + {seconds[1]:.1f} s at {sound.rate} Hz"
         codes = mu_law(torch.from_numpy(sound.train)).to(torch.uint8)

@@ -34,6 +34,7 @@ class Task(ABC):
     sha256: str  # of the data
     size: str  # in words
     skipped: tuple[str, ...]  # files that were left out, each with the reason
+    notes: tuple[str, ...] = ()  # sentences about what was read
     guess: float  # what knowing frequencies alone scores, which a run must beat (ARB-TRAIN-003)
     items: int  # of a batch
     positions: int  # tokens of a batch, as an update counts them (ARB-LIN-006)
@@ -60,8 +61,9 @@ class Task(ABC):
     def valid(self) -> Iterable[Batch]:
         """Fixed batches of what is not trained on."""
 
-    def measure(self, model: ARBModel, batch: Batch) -> dict[str, float]:
-        """What is worth knowing beside the loss, such as accuracy."""
+    def measure(self, model: ARBModel, batch: Batch) -> dict[str, tuple[float, int]]:
+        """What is worth knowing beside the loss, such as accuracy: by name a sum over the batch, and of how
+        many. Batches need not be of one size, so a mean of theirs would be no mean."""
         return {}
 
     def finish(self, model: ARBModel, folder: Path | None) -> None:
@@ -84,7 +86,8 @@ class TextTask(Task):
     def __init__(self, corpus: Corpus, options: Options) -> None:
         corpus.require(options.ctx)
         self.corpus, self.options = corpus, options
-        self.name, self.sha256, self.skipped = corpus.name, corpus.sha256, corpus.skipped
+        self.name, self.sha256 = corpus.name, corpus.sha256
+        self.skipped, self.notes = corpus.skipped, corpus.notes
         self.size = f"{len(corpus.train):,} + {len(corpus.valid):,} bytes"
         self.guess = unigram_entropy(corpus.train)
         self.items = self.positions = options.batch * options.ctx

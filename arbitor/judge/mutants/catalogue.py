@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SETS = ("triton", "tilelang", "torch", "reference", "runtime")
+from arbitor.kernels import reading
+from arbitor.kernels.reading import Unreadable, said
+
+SETS = ("triton", "tilelang", "torch", "reference", "runtime", "training")
+AROUND = ("runtime", "training")  # of what stands around the kernels, judged on torch
 GENERAL = "general"  # the set that is made and not written (general.py)
 REQUIRED = ("id", "kind", "file", "old", "new", "clause", "why")
 OPTIONAL = ("defect", "needs", "equivalent", "explained")
@@ -91,32 +94,35 @@ def load(folder: Path, root: Path, sets: Sequence[str] = SETS) -> list[Mutant]:
 
 def _entries(path: Path) -> list[Mapping[str, Any]]:
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = reading.toml_of(reading.file_bytes(path, reading.MEGABYTE))
     except OSError as error:
         raise CatalogueRefused(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise CatalogueRefused(f"{path} is no TOML: {error}") from None
+    except Unreadable as error:
+        raise CatalogueRefused(f"{path}: {error}") from None
     entries = found.get("mutant")
-    if set(found) != {"mutant"} or not isinstance(entries, list) or not entries:
+    tables = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+    if set(found) != {"mutant"} or not isinstance(entries, list) or not entries or not tables:
         raise CatalogueRefused(f"{path}: expected a list of [[mutant]] tables and nothing else")
     return entries
 
 
 def _mutant(entry: Mapping[str, Any], name: str) -> Mutant:
-    where = f"{name}.toml: {entry.get('id', 'an entry without id')}"
+    where = f"{name}.toml: {said(entry['id']) if 'id' in entry else 'an entry without id'}"
     for key in REQUIRED:
-        if not entry.get(key) and key != "new":
+        if key not in entry or (not entry[key] and key != "new"):
             raise CatalogueRefused(f"{where} has no {key!r}")
     for key, value in entry.items():
         if key not in (*REQUIRED, *OPTIONAL):
-            raise CatalogueRefused(f"{where}: unknown key {key!r}, expected {', '.join(REQUIRED + OPTIONAL)}")
+            raise CatalogueRefused(
+                f"{where}: unknown key {said(key)}, expected {', '.join(REQUIRED + OPTIONAL)}"
+            )
         if not isinstance(value, str):
-            raise CatalogueRefused(f"{where}: {key} is {value!r}, expected text")
+            raise CatalogueRefused(f"{where}: {key} is {said(value)}, expected text")
     mutant = Mutant(**entry)
     if mutant.set != name:
         raise CatalogueRefused(f"{where}: its id must begin with {name}.")
     if mutant.needs not in ("", CPU, CUDA):
-        raise CatalogueRefused(f"{where}: needs is {mutant.needs!r}, expected {CPU!r} or {CUDA!r}")
+        raise CatalogueRefused(f"{where}: needs is {said(mutant.needs)}, expected {CPU!r} or {CUDA!r}")
     if mutant.old == mutant.new:
         raise CatalogueRefused(f"{where}: old and new are the same")
     if mutant.equivalent and mutant.explained:

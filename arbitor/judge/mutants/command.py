@@ -18,7 +18,7 @@ from arbitor.checkpoint import write_whole
 from arbitor.judge.seal import sealed
 from arbitor.judge.suite import find_suite
 from arbitor.provenance import machine, source
-from arbitor.refusal import refuse
+from arbitor.refusal import plain, refuse
 
 from . import general, score
 from .catalogue import GENERAL, SETS, CatalogueRefused, Mutant, load
@@ -30,8 +30,8 @@ console = Console()
 @dataclass(frozen=True)
 class Options:
     """What was asked for: `sets` and the text `only` choose mutants, `one_per_clause` takes the first of
-    each set and clause that runs on the device; `results` are files that the score has beside what is run
-    now.
+    each clause and of each kind of a set that runs on the device; `results` are files that the score has
+    beside what is run now.
     """
 
     sets: tuple[str, ...]
@@ -90,11 +90,24 @@ def _catalogue(folder: Path, root: Path, sets: Sequence[str]) -> list[Mutant]:
 def _chosen(catalogue: Sequence[Mutant], options: Options) -> list[Mutant]:
     found = [m for m in catalogue if m.set in options.sets and options.only in m.id]
     if options.one_per_clause:
-        fitting = (m for m in reversed(found) if not (m.equivalent or m.explained or m.lacks(options.device)))
-        found = list({(m.set, m.clause): m for m in fitting}.values())
+        found = _one_of_each(
+            [m for m in found if not (m.equivalent or m.explained or m.lacks(options.device))]
+        )
     if not found:
         raise CatalogueRefused(f"no mutant of {', '.join(options.sets)} has {options.only!r} in its id")
     return found
+
+
+def _one_of_each(mutants: Sequence[Mutant]) -> list[Mutant]:
+    """The first of each set and clause, and of each set and kind that is not among these."""
+    found: dict[str, Mutant] = {}
+    for what in ("clause", "kind"):
+        there = {(m.set, getattr(m, what)) for m in found.values()}
+        for mutant in mutants:
+            if (mutant.set, getattr(mutant, what)) not in there:
+                there.add((mutant.set, getattr(mutant, what)))
+                found[mutant.id] = mutant
+    return list(found.values())
 
 
 class Log:
@@ -150,7 +163,7 @@ def _run_set(name: str, chosen: Sequence[Mutant], options: Options, root: Path, 
                 killers.setdefault(result.test, []).append((mutant, result))
             words = f"{result.test or result.message}  {result.seconds:.0f} s"
             line = f"{result.outcome:>9}  {mutant.id}  {words}"
-            bar.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            bar.console.print(plain(line), highlight=False, markup=False, soft_wrap=True)
 
         run.run(todo, done)
         for test in run.control(list(killers)):
@@ -163,13 +176,13 @@ def _show(cases: Sequence[score.Judged], wrong: Sequence[score.Judged]) -> None:
     for case in wrong:
         what = f"{case.mutant.clause}: {case.mutant.why} {case.result.message}"
         line = f"{case.kind}: {case.mutant.id} on {case.lane}: {what}"
-        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(plain(line), style="red", markup=False, highlight=False, soft_wrap=True)
     table = Table("lane", "score", "killed", "survived", "not run", "equivalent", title="mutants")
     for lane in sorted({case.lane for case in cases}):
         found = score.score(case for case in cases if case.lane == lane)
         lived = found.counts.total() - found.killed - found.counts["not run"] - found.counts[score.ALIVE]
         numbers = (found.killed, lived, found.counts["not run"], found.counts[score.ALIVE])
-        table.add_row(lane, found.percent, *map(str, numbers))
+        table.add_row(plain(lane), found.percent, *map(str, numbers))
     console.print(table)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from arbitor.judge.suite import find_suite, find_test
 from arbitor.kernels.operations import OPERATIONS
 
-from .catalogue import CUDA, GENERAL, Mutant
+from .catalogue import AROUND, CUDA, GENERAL, Mutant
 from .tree import Answer, Worker
 
 KILLED, TIMED_OUT, SURVIVED, NOT_RUN, BROKEN = "killed", "timed out", "survived", "not run", "broken"
@@ -68,13 +68,13 @@ class Result:
 
 def lane_of(name: str, device: str) -> Lane:
     """The lane of the set of mutants of that name on "cpu" or "cuda"."""
-    backend = {"runtime": "torch", GENERAL: "reference"}.get(name, name)
+    backend = "reference" if name == GENERAL else "torch" if name in AROUND else name
     tests: tuple[str, ...] = ("--backend", backend, "--device", device)
     if name == GENERAL:
         found = map(find_test, (*OPERATIONS, *OF_THE_REFERENCE))
         paths = tuple(path.relative_to(find_suite().parent).as_posix() for path in found)
         return Lane(f"{GENERAL} on cpu", device, tests, paths=paths)
-    if name != "runtime":
+    if name not in AROUND:
         tests += ("--kernels",)
     where = {("triton", "cpu"): "the interpreter", ("tilelang", "cpu"): 'target "c"'}.get(
         (name, device), device

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from arbitor.judge.seal import SEAL, sealed
+from arbitor.kernels import reading
+from arbitor.kernels.reading import Unreadable
 
 from .catalogue import CPU, CUDA, CatalogueRefused, Mutant
 from .run import BROKEN, KILLED, NOT_RUN, SURVIVED, TIMED_OUT, Result
@@ -68,15 +70,19 @@ def read(path: Path) -> dict[str, Any]:
     """A file of results; raises CatalogueRefused for one that is missing, no JSON, edited or of another
     format."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record = reading.json_object(reading.file_bytes(path))
     except OSError as error:
         raise CatalogueRefused(f"{path}: {error.strerror or error}") from None
-    except ValueError:
-        raise CatalogueRefused(f"{path} is no whole file of results") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    except Unreadable as error:
+        raise CatalogueRefused(f"{path} is no whole file of results: {error}") from None
+    if record.get("format") != FORMAT:
         raise CatalogueRefused(f"{path} is no file of results of format {FORMAT}")
     if sealed(record)[SEAL] != record.get(SEAL):
         raise CatalogueRefused(f"{path} was edited: its seal does not fit")
+    schema = json.loads(Path(__file__).with_name("results.json").read_text(encoding="utf-8"))
+    fault = reading.schema_fault(record, schema)
+    if fault is not None:
+        raise CatalogueRefused(f"{path} leaves the schema {fault}")
     return record
 
 

@@ -16,9 +16,11 @@ from typing import Any
 from arbitor.checkpoint import write_whole
 from arbitor.judge.records import laid_out
 from arbitor.judge.seal import FOOTER
-from arbitor.refusal import refuse
+from arbitor.kernels import reading
+from arbitor.kernels.reading import Unreadable, cut
+from arbitor.refusal import LONGEST, plain, refuse
 
-from .check import REJECTED, parsed, verdict
+from .check import MOST, REJECTED, parsed, verdict
 from .sums import CRASHED, FAILED, WAIVED, counts_of
 
 _SHOWN = ("name", "module", "arrays", "device")  # of the backend; what it declares is in its source
@@ -29,13 +31,19 @@ def write_summary(path: Path, out: Path) -> int:
     """Write the summary of the report `path` to `out`; gives 0, 1 if the report is rejected (check.py), 2 if
     it cannot be read or `out` not be written."""
     try:
-        write_whole(out, laid_out(summary_of(path.read_bytes(), path.name)).encode())
+        data = reading.file_bytes(path, MOST)
+    except OSError as error:
+        return refuse(f"{path}: {error.strerror}")
+    except Unreadable as error:
+        return refuse(f"{path}: {error}")
+    try:
+        write_whole(out, laid_out(summary_of(data, path.name)).encode())
     except OSError as error:
         return refuse(f"{error.filename or out}: {error.strerror}")
     except ValueError as error:
-        print(f"{path}: rejected: {error}", file=sys.stderr)
+        print(plain(cut(f"{path}: rejected: {error}", LONGEST)), file=sys.stderr)
         return REJECTED
-    print(f"written: {out}")
+    print(plain(f"written: {out}"))
     return 0
 
 

@@ -13,27 +13,31 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from arbitor.judge.seal import FOOTER, SEAL, digest_above
-from arbitor.refusal import refuse
+from arbitor.kernels import reading
+from arbitor.kernels.reading import Unreadable, cut, said
+from arbitor.refusal import LONGEST, plain, refuse
 
 from .sums import FINISHED, counts_of, ran, reasons_of, selection_digest
 
 FORMAT = 2
+MOST = 64 * reading.MEGABYTE  # bytes of a report: 5,900 tests that all fail have 40
+TESTS = 60_000  # that are looked at; the suite has a tenth of them
 REJECTED = 1
 
 
 def check(path: Path) -> int:
     """Say in one sentence whether the report is accepted; gives 0, 1 if it is not, 2 if it cannot be read."""
     try:
-        data = path.read_bytes()
+        data = reading.file_bytes(path, MOST)
     except OSError as error:
         return refuse(f"{path}: {error.strerror}")
+    except Unreadable as error:
+        return refuse(f"{path}: {error}")
     try:
-        print(f"{path}: {verdict(data)}")
+        print(plain(cut(f"{path}: {verdict(data)}", LONGEST)))
     except ValueError as error:
-        print(f"{path}: rejected: {error}", file=sys.stderr)
+        print(plain(cut(f"{path}: rejected: {error}", LONGEST)), file=sys.stderr)
         return REJECTED
     return 0
 
@@ -59,52 +63,31 @@ def verdict(data: bytes) -> str:
 
 def parsed(data: bytes) -> dict[str, Any]:
     """The JSON object of a report of format 2; raises ValueError with why it is none."""
-    if not data.strip():
-        raise ValueError("it is empty")
-    try:
-        record = json.loads(data, object_pairs_hook=_once, parse_constant=_no_number)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"it is truncated or no JSON ({error})") from None
-    if not isinstance(record, dict):
-        raise ValueError(f"it is a JSON {type(record).__name__}, expected an object")
+    record = reading.json_object(data)
     if "format" not in record and SEAL in record and "counts" in record:
         raise ValueError(f"it is of format 1, which is not checked here, expected {FORMAT}")
     if record.get("format") != FORMAT:
-        raise ValueError(f"its format is {record.get('format')!r}, expected {FORMAT}")
+        raise ValueError(f"its format is {said(record.get('format'))}, expected {FORMAT}")
     return record
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it has {twice!r} twice in one object")
-    return found
-
-
-def _no_number(text: str) -> float:
-    raise ValueError(f"it has {text}, which is no JSON")
 
 
 def shape_fault(record: Mapping[str, Any]) -> str | None:
     """Where a record leaves its schema, or None."""
     if FOOTER not in record:
         return "has no footer, so it is not whole"
+    if isinstance(record.get("tests"), list) and len(record["tests"]) > TESTS:
+        return f"has {len(record['tests']):,} tests, expected at most {TESTS:,}"
     schema = json.loads(Path(__file__).with_name("schema.json").read_text(encoding="utf-8"))
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(record))
-    if error is None:
-        return None
-    message = error.message if len(error.message) < 200 else f"{error.message[:200]}..."
-    return f"leaves the schema at {error.json_path}: {message}"
+    fault = reading.schema_fault(record, schema)
+    return None if fault is None else f"leaves the schema {fault}"
 
 
 def digest_fault(record: Mapping[str, Any]) -> str | None:
     """That a record was changed after its footer was made, or None."""
     if list(record)[-1] != FOOTER:
         return "has something below its footer"
-    found, said = digest_above(record), record[FOOTER]["sha256"]
-    return None if found == said else f"was edited: its digest is {found}, its footer says {said}"
+    found, told = digest_above(record), record[FOOTER]["sha256"]
+    return None if found == told else f"was edited: its digest is {found}, its footer says {told}"
 
 
 def sums_fault(record: Mapping[str, Any]) -> str | None:
@@ -113,7 +96,7 @@ def sums_fault(record: Mapping[str, Any]) -> str | None:
     ids = [entry["test"] for entry in tests]
     for before, after in pairwise(ids):
         if before >= after:
-            return f"is not sorted: test {after!r} comes after {before!r}"
+            return f"is not sorted: test {said(after)} comes after {said(before)}"
     counts = counts_of(tests)
     wrong = counts["failed"] + counts["crashed"] or any(w["state"] != "used" for w in record["waivers"])
     sums = (
@@ -125,9 +108,11 @@ def sums_fault(record: Mapping[str, Any]) -> str | None:
         ("footer.counts", record[FOOTER]["counts"], counts),
         ("run.complete", run["complete"], run["ended"] == FINISHED),
     )
-    for name, said, found in sums:
-        if said != found:
-            return f"does not add up: {name} is {said}, its tests give {found}"
+    for name, told, found in sums:
+        if told != found:
+            return f"does not add up: {name} is {said(told)}, its tests give {said(found)}"
+    if len(set(record["domains"])) < len(record["domains"]):
+        return "has a domain twice"
     if run["exit_status"] == 0 and (wrong or not run["complete"]):
         return "does not add up: run.exit_status is 0, but something failed or did not finish"
     return None

@@ -74,6 +74,7 @@ class Collected:
         self.states: list[dict[str, str]] = []
         self.workers = 1
         self.examples = "quick"
+        self.left_out: Mapping[str, str] = {}  # variables of the environment that the run had not
         self._started: dict[str, float] = {}
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:

@@ -50,6 +50,7 @@ def record_of(
             "workers": collected.workers,
             "complete": collected.ended == FINISHED,
             "ended": collected.ended or "lost: pytest ended before its session did",
+            **({"left_out": dict(collected.left_out)} if collected.left_out else {}),
         },
         "machine": machine(),
         "source": source(suite.parent),

@@ -10,7 +10,18 @@ from typing import Any
 Record = Mapping[str, Any]
 
 WRONG = ("failed", "crashed")
-_SELECTING = ("-k", "-m", "--clause", "--kernels", "--deselect", "--ignore", "--lf", "--last-failed", "--sw")
+_SELECTING = (
+    "-k",
+    "-m",
+    "--clause",
+    "--kernels",
+    "--only",
+    "--deselect",
+    "--ignore",
+    "--lf",
+    "--last-failed",
+    "--sw",
+)
 
 
 @dataclass(frozen=True)

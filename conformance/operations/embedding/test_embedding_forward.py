@@ -7,6 +7,7 @@ from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Arguments, Target
 from arbitor.conformance.operations.common import (
     agreement,
+    ends,
     int8,
     int64,
     layouts,
@@ -16,11 +17,14 @@ from arbitor.conformance.operations.common import (
     to_bits,
 )
 from arbitor.conformance.operations.device_refusals import refuses_on_device
+from arbitor.conformance.operations.first_illegal import first_of_two_tokens
 
 test_agrees = agreement("embedding_forward", "ARB-EMB-001", "ARB-STATE-002")
+test_ends = ends("embedding_forward", "ARB-EMB-001", "ARB-STATE-002")
 test_refuses = refusals("embedding_forward")
 test_layouts = layouts("embedding_forward")
 test_repeats = repetition("embedding_forward")
+test_the_first_of_two_tokens_outside_is_named = first_of_two_tokens("embedding_forward")
 
 
 @pytest.mark.clause("ARB-EMB-001", "ARB-STATE-002")

@@ -10,6 +10,7 @@ from arbitor.conformance.judge.target import Arguments, Target
 from arbitor.conformance.operations.common import (
     HOW,
     agreement,
+    ends,
     int8,
     int16,
     int32,
@@ -20,11 +21,16 @@ from arbitor.conformance.operations.common import (
     repetition,
 )
 from arbitor.conformance.operations.device_refusals import refuses_on_device
+from arbitor.conformance.operations.first_illegal import first_of_two_tokens
+from arbitor.conformance.operations.rails import rails
 
-test_agrees = agreement("embedding_update", "ARB-EMB-003", "ARB-EMB-004", "ARB-EMB-005", "ARB-STATE-004")
+test_agrees = agreement("embedding_update", "ARB-EMB-004", "ARB-EMB-005", "ARB-EMB-003", "ARB-STATE-004")
+test_ends = ends("embedding_update", "ARB-EMB-004", "ARB-EMB-005", "ARB-EMB-003", "ARB-STATE-004")
 test_refuses = refusals("embedding_update")
 test_layouts = layouts("embedding_update")
 test_repeats = repetition("embedding_update")
+test_the_first_of_two_tokens_outside_is_named = first_of_two_tokens("embedding_update")
+test_same_sign_rails = rails("embedding_update", "ARB-EMB-003")
 
 LAST = 2**31 - 1
 

@@ -7,6 +7,7 @@ from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Arguments, Target
 from arbitor.conformance.operations.common import (
     agreement,
+    ends,
     int8,
     layouts,
     packed,
@@ -15,11 +16,14 @@ from arbitor.conformance.operations.common import (
     repetition,
     to_bits,
 )
+from arbitor.conformance.operations.rails import rails
 
-test_agrees = agreement("input_gradient", "ARB-STATE-002", "ARB-LIN-002", "ARB-LIN-003", "ARB-LIN-004")
+test_agrees = agreement("input_gradient", "ARB-LIN-002", "ARB-LIN-003", "ARB-LIN-004", "ARB-STATE-002")
+test_ends = ends("input_gradient", "ARB-LIN-002", "ARB-LIN-003", "ARB-LIN-004", "ARB-STATE-002")
 test_refuses = refusals("input_gradient")
 test_layouts = layouts("input_gradient")
 test_repeats = repetition("input_gradient")
+test_same_sign_rails = rails("input_gradient", "ARB-LIN-002")
 
 
 @pytest.mark.clause("ARB-STATE-002", "ARB-LIN-002")

@@ -9,6 +9,7 @@ from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Arguments, Target
 from arbitor.conformance.operations.common import (
     agreement,
+    ends,
     int8,
     layouts,
     packed,
@@ -16,11 +17,14 @@ from arbitor.conformance.operations.common import (
     repetition,
     to_bits,
 )
+from arbitor.conformance.operations.rails import rails
 
-test_agrees = agreement("linear_forward", "ARB-STATE-002", "ARB-LIN-001", "ARB-LIN-003", "ARB-LIN-004")
+test_agrees = agreement("linear_forward", "ARB-LIN-001", "ARB-LIN-003", "ARB-LIN-004", "ARB-STATE-002")
+test_ends = ends("linear_forward", "ARB-LIN-001", "ARB-LIN-003", "ARB-LIN-004", "ARB-STATE-002")
 test_refuses = refusals("linear_forward")
 test_layouts = layouts("linear_forward")
 test_repeats = repetition("linear_forward")
+test_same_sign_rails = rails("linear_forward", "ARB-LIN-001")
 
 
 def forward(target: Target, q_x: Any, e_x: Any, trits: Any, **scale: Any) -> torch.Tensor:

@@ -4,12 +4,15 @@ import pytest
 import torch
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import agreement, int8, layouts, refusals, repetition
+from arbitor.conformance.operations.common import agreement, ends, int8, layouts, refusals, repetition
+from arbitor.conformance.operations.rails import rails
 
 test_agrees = agreement("weight_gradient", "ARB-LIN-005")
+test_ends = ends("weight_gradient", "ARB-LIN-005")
 test_refuses = refusals("weight_gradient")
 test_layouts = layouts("weight_gradient")
 test_repeats = repetition("weight_gradient")
+test_same_sign_rails = rails("weight_gradient", "ARB-LIN-005")
 
 
 def gradient(target: Target, q_g: torch.Tensor, q_x: torch.Tensor) -> list[list[int]]:

@@ -3,12 +3,15 @@
 import pytest
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import agreement, layouts, refusals, repetition, uint8
+from arbitor.conformance.operations.common import agreement, ends, layouts, refusals, repetition, uint8
+from arbitor.conformance.operations.first_illegal import first_of_two
 
 test_agrees = agreement("unpack", "ARB-PACK-001")
+test_ends = ends("unpack", "ARB-PACK-001")
 test_refuses = refusals("unpack")
 test_layouts = layouts("unpack")
 test_repeats = repetition("unpack")
+test_the_first_of_two_illegal_elements_is_named = first_of_two("unpack", "ARB-PACK-003")
 
 
 @pytest.mark.clause("ARB-PACK-001")
@@ -33,10 +36,3 @@ def test_refuses_padding_of_another_code(target: Target, columns: int, field: in
     codes = uint8([[0x55] * 2] * 2)
     codes[1, 1] ^= (1 ^ code) << 2 * field
     target.refuses("unpack", {"codes": codes, "columns": columns}, ValueError, 1, int(codes[1, 1]))
-
-
-@pytest.mark.clause("ARB-PACK-003", "ARB-STATE-006")
-def test_the_first_of_two_illegal_bytes_is_named(target: Target) -> None:
-    codes = uint8([[0x55] * 40] * 30)
-    codes[17, 23], codes[19, 2] = 0x5D, 0x75
-    target.refuses("unpack", {"codes": codes, "columns": 160}, ValueError, 17, 23, 0x5D)

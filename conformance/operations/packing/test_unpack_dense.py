@@ -3,12 +3,15 @@
 import pytest
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import agreement, layouts, refusals, repetition, uint8
+from arbitor.conformance.operations.common import agreement, ends, layouts, refusals, repetition, uint8
+from arbitor.conformance.operations.first_illegal import first_of_two
 
 test_agrees = agreement("unpack_dense", "ARB-PACK-005")
+test_ends = ends("unpack_dense", "ARB-PACK-005")
 test_refuses = refusals("unpack_dense")
 test_layouts = layouts("unpack_dense")
 test_repeats = repetition("unpack_dense")
+test_the_first_of_two_illegal_elements_is_named = first_of_two("unpack_dense", "ARB-PACK-006")
 
 
 @pytest.mark.clause("ARB-PACK-005")
@@ -34,10 +37,3 @@ def test_refuses_padding_of_another_code(target: Target, columns: int, field: in
     dense[1, 1] += wrong * 3**field
     arguments = {"dense": dense, "columns": columns}
     target.refuses("unpack_dense", arguments, ValueError, 1, int(dense[1, 1]))
-
-
-@pytest.mark.clause("ARB-PACK-006", "ARB-STATE-006")
-def test_the_first_of_two_illegal_bytes_is_named(target: Target) -> None:
-    dense = uint8([[121] * 40] * 30)
-    dense[17, 23], dense[19, 2] = 251, 244
-    target.refuses("unpack_dense", {"dense": dense, "columns": 200}, ValueError, 17, 23, 251)

@@ -6,9 +6,18 @@ import torch
 
 from arbitor.conformance.draw.arrays import FLOATS, POISON_SPIKES
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import agreement, float32, from_bits, layouts, refusals, repetition
+from arbitor.conformance.operations.common import (
+    agreement,
+    ends,
+    float32,
+    from_bits,
+    layouts,
+    refusals,
+    repetition,
+)
 
-test_agrees = agreement("quantise_nearest", *(f"ARB-QUANT-00{i}" for i in (1, 2, 3, 4, 6, 7, 8)))
+test_agrees = agreement("quantise_nearest", *(f"ARB-QUANT-00{i}" for i in (8, 1, 2, 3, 4, 6, 7)))
+test_ends = ends("quantise_nearest", *(f"ARB-QUANT-00{i}" for i in (8, 1, 2, 3, 4, 6, 7)))
 test_refuses = refusals("quantise_nearest")
 test_layouts = layouts("quantise_nearest")
 test_repeats = repetition("quantise_nearest")

@@ -7,11 +7,19 @@ import torch
 from arbitor.conformance.draw.arrays import FLOATS, POISON_SPIKES
 from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Arguments, Target
-from arbitor.conformance.operations.common import agreement, float32, from_bits, layouts, refusals, repetition
-
-test_agrees = agreement(
-    "quantise_stochastic", *(f"ARB-QUANT-00{i}" for i in (1, 2, 3, 5, 6, 7, 9)), "ARB-RNG-004"
+from arbitor.conformance.operations.common import (
+    agreement,
+    ends,
+    float32,
+    from_bits,
+    layouts,
+    refusals,
+    repetition,
 )
+
+OWN = (*(f"ARB-QUANT-00{i}" for i in (9, 1, 2, 3, 5, 6, 7)), "ARB-RNG-004")
+test_agrees = agreement("quantise_stochastic", *OWN)
+test_ends = ends("quantise_stochastic", *OWN)
 test_refuses = refusals("quantise_stochastic")
 test_layouts = layouts("quantise_stochastic")
 test_repeats = repetition("quantise_stochastic")

@@ -5,12 +5,24 @@ import torch
 
 from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import HOW, agreement, int8, layouts, packed, refusals, repetition
+from arbitor.conformance.operations.common import (
+    HOW,
+    agreement,
+    ends,
+    int8,
+    layouts,
+    packed,
+    refusals,
+    repetition,
+)
+from arbitor.conformance.operations.rails import rails
 
 test_agrees = agreement("linear_update", "ARB-UPD-002", "ARB-LIN-005")
+test_ends = ends("linear_update", "ARB-UPD-002", "ARB-LIN-005")
 test_refuses = refusals("linear_update")
 test_layouts = layouts("linear_update")
 test_repeats = repetition("linear_update")
+test_same_sign_rails = rails("linear_update", "ARB-LIN-005")
 
 
 @pytest.mark.clause("ARB-UPD-002")
@@ -25,7 +37,7 @@ def test_is_the_two_operations_one_after_the_other(target: Target, seed: int) ->
         assert whole[name].tolist() == array.tolist()
 
 
-@pytest.mark.clause("ARB-UPD-002", "ARB-VOTE-002")
+@pytest.mark.clause("ARB-LIN-005", "ARB-UPD-002", "ARB-VOTE-002")
 @pytest.mark.parametrize("tokens", [1, 2000])
 def test_one_unit_of_gradient_decides(target: Target, tokens: int) -> None:
     """Sums of large products that leave -1, 0 and 1: a sum that is rounded on the way votes wrongly."""

@@ -26,13 +26,12 @@ from arbitor.conformance.draw.strategies import arguments_of
 from arbitor.conformance.judge.archive import STEPS, write
 from arbitor.conformance.judge.artifacts import FOLDER, failure_of, how_to_replay, message_of
 from arbitor.conformance.judge.cases import case_of, related
-from arbitor.conformance.judge.guard import Dishonest
 from arbitor.conformance.judge.target import Arguments, CaseLost, Target, target_of
 from arbitor.conformance.machine.rules import machine_of
 from arbitor.judge.asked import NotUsable, asked_for
 from arbitor.judge.suite import interpret
 from arbitor.kernels.operations import OPERATIONS
-from arbitor.refusal import refuse
+from arbitor.refusal import lines, refuse
 
 BATCH, RUNS = 25, 5  # cases of an operation and runs of training steps in one round
 LENGTH = 20  # steps of a run
@@ -164,7 +163,7 @@ def _watched(run: Fuzz) -> int:
         run.shown = Lines(run)
         status, words = _ended(run)
         console.print(run.table())
-    print(words)
+    print(lines(words))
     return status
 
 
@@ -188,7 +187,7 @@ def _ended(run: Fuzz) -> tuple[int, str]:
         return 0, f"no case failed: {run.line()}"
     except KeyboardInterrupt:
         return INTERRUPTED, f"interrupted; no case failed: {run.line()}"
-    except (Exception, CaseLost, Dishonest) as error:
+    except (Exception, CaseLost) as error:
         case = case_of(error)
         if case is None:
             raise

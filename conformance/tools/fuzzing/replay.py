@@ -1,4 +1,8 @@
-"""`arbitor replay`: repeats the case of an artifact on any backend, against the judge of today."""
+"""`arbitor replay`: repeats the case of an artifact on any backend, against the judge of today.
+
+An artifact is a file that somebody sends: what it names as its backend is started by nobody. Only our own
+backends are taken from it; any other one is what --backend says.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any
 
 import torch
 
-from arbitor.conformance.judge.archive import Artifact, ArtifactError, read
+from arbitor.conformance.judge.archived import Artifact, ArtifactError, read
 from arbitor.conformance.judge.arena import check_in_arena
 from arbitor.conformance.judge.artifacts import message_of
 from arbitor.conformance.judge.cases import (
@@ -23,23 +27,24 @@ from arbitor.conformance.judge.cases import (
     laid_out,
 )
 from arbitor.conformance.judge.compare import difference
-from arbitor.conformance.judge.guard import Dishonest
 from arbitor.conformance.judge.target import CaseLost, Layout, Target, call, own, substituted, target_of
 from arbitor.conformance.machine import twins
+from arbitor.conformance.machine.recorded import run_fault
 from arbitor.judge.asked import NotUsable, asked_for
 from arbitor.judge.suite import interpret
-from arbitor.kernels.registry import configurations
-from arbitor.refusal import refuse
+from arbitor.kernels.reading import said
+from arbitor.kernels.registry import BACKENDS, configurations
+from arbitor.refusal import lines, plain, refuse
 
 SAME, DIFFERS = 0, 1
 
 
 def main(file: Path, backend: str | None = None, device: str | None = None) -> int:
     """0 if the backend gives what the judge gives; 1 if not, and the difference is printed; 2 with one
-    sentence if it cannot be asked. None takes what the artifact recorded."""
+    sentence if it cannot be asked. None takes what the artifact recorded, of backends one of ours."""
     try:
         artifact = read(file)
-        name, place = backend or artifact.case.backend, device or artifact.case.device
+        name, place = _backend(file, artifact, backend), device or artifact.case.device
         interpret(name, place)
         lacking = _lacking(artifact.case, asked_for(name, place))
         if lacking is not None:
@@ -47,15 +52,14 @@ def main(file: Path, backend: str | None = None, device: str | None = None) -> i
     except (ArtifactError, NotUsable) as error:
         return refuse(str(error))
     if artifact.failure.test:
-        print(
-            f"recorded: failed in {artifact.failure.test} on {artifact.case.backend} ({artifact.case.device})"
-        )
+        where = f"{artifact.case.backend} ({artifact.case.device})"
+        print(plain(f"recorded: failed in {artifact.failure.test} on {where}"))
     target = target_of(name, place)
     try:
         before = repeat(target, artifact.case)
-    except (Exception, CaseLost, Dishonest) as error:
+    except (Exception, CaseLost) as error:
         print(_since(artifact, error), end="")
-        print(message_of(error))
+        print(lines(message_of(error)))
         return DIFFERS
     print(_since(artifact, before), end="")
     if isinstance(artifact.case, FailedRefusal):
@@ -64,6 +68,19 @@ def main(file: Path, backend: str | None = None, device: str | None = None) -> i
     what = artifact.case.operation if isinstance(artifact.case, FailedCall) else "steps"
     print(f"{what}: {shlex.quote(name)} and {target.judge.name} give the same bytes")
     return SAME
+
+
+def _backend(file: Path, artifact: Artifact, asked: str | None) -> str:
+    """The name of the backend to ask. Raises ArtifactError where only the file could say it, and for a run of
+    steps that cannot be done."""
+    case = artifact.case
+    fault = run_fault(case.configuration, case.steps) if isinstance(case, FailedSteps) else None
+    if fault is not None:
+        raise ArtifactError(f"{file}: a run that cannot be repeated: {fault}")
+    if asked is None and case.backend not in BACKENDS:
+        names = f"it names {said(case.backend)}, and nothing is started because a file names it"
+        raise ArtifactError(f"{file}: {names}: give --backend NAME")
+    return case.backend if asked is None else asked
 
 
 def _lacking(case: Case, backend: Any) -> str | None:

@@ -17,7 +17,8 @@ from arbitor.cli import main
 from arbitor.conformance.draw.refusals import refusals_of
 from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge import archive
-from arbitor.conformance.judge.archive import ArtifactError, Failure, read, write
+from arbitor.conformance.judge.archive import Failure, write
+from arbitor.conformance.judge.archived import ArtifactError, read
 from arbitor.conformance.judge.cases import FailedCall, FailedRefusal, carry, case_of
 from arbitor.conformance.judge.compare import difference
 from arbitor.conformance.judge.target import call, target_of
@@ -192,5 +193,5 @@ def test_a_test_leaves_its_shrunk_case(tmp_path: Path) -> None:
     assert artifact.case.arguments["t_accum"].numel() <= 20
     assert artifact.failure.test.endswith("test_ternary_update.py::test_agrees")
     assert "ARB-FIRE-002" in artifact.failure.clauses
-    assert main(["replay", str(path)]) == 1
+    assert main(["replay", str(path), "--backend", name]) == 1
     assert main(["replay", str(path), "--backend", "reference"]) == 0

@@ -18,7 +18,7 @@ from arbitor.cli import main
 from arbitor.components import TernaryModule
 from arbitor.conformance.draw.extents import around, draw_around_tiles
 from arbitor.conformance.draw.strategies import arguments_of
-from arbitor.conformance.judge.archive import read
+from arbitor.conformance.judge.archived import read
 from arbitor.conformance.judge.cases import FailedCall, FailedSteps
 from arbitor.conformance.judge.target import Arguments, target_of
 from arbitor.conformance.machine import world
@@ -63,7 +63,7 @@ def test_a_bug_of_an_operation(
     case = read(path).case
     assert isinstance(case, FailedCall)
     assert {n: case.arguments[n].numel() for n in smallest} == smallest
-    assert main(["replay", str(path)]) == 1
+    assert main(["replay", str(path), "--backend", name]) == 1
     assert main(["replay", str(path), "--backend", "torch"]) == 0
 
 
@@ -82,7 +82,7 @@ def test_a_bug_of_the_second_update(
     assert len(kinds) <= 4
     assert json.loads(json.dumps(case.steps)) == case.steps
     capsys.readouterr()
-    assert main(["replay", str(path)]) == 1
+    assert main(["replay", str(path), "--backend", name]) == 1
     assert f"after step {len(kinds)}, train: " in capsys.readouterr().out
     assert main(["replay", str(path), "--backend", "torch"]) == 0
 

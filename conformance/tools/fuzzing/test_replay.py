@@ -10,13 +10,14 @@ import torch
 
 from arbitor.cli import main
 from arbitor.conformance.draw.strategies import sized_example
-from arbitor.conformance.judge.archive import Failure, read, write
+from arbitor.conformance.judge.archive import Failure, write
+from arbitor.conformance.judge.archived import read
 from arbitor.conformance.judge.arena import check_in_arena
 from arbitor.conformance.judge.cases import FailedCall, FailedRefusal, FailedSteps, case_of, laid_out, way_of
 from arbitor.conformance.judge.compare import difference
+from arbitor.conformance.judge.configured import in_configuration, say_where
 from arbitor.conformance.judge.target import Target, call, substituted, target_of
 from arbitor.conformance.operations.common import busy, int8, repeated, transposed
-from arbitor.conformance.operations.configured import in_configuration, say_where
 from arbitor.conformance.tools.commands import refused
 from arbitor.conformance.tools.fuzzing.replay import repeat
 from arbitor.conformance.tools.planted import CONFIGURED, LAYOUT, RAISES, planted
@@ -58,7 +59,7 @@ def test_replay(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         target_of(name), "pack", {"trits": int8([[1, 0], [-1, 1]])}, layout=lambda _, t: transposed(t)
     )
     path = str(write(case, Failure("test_x")))
-    assert main(["replay", path]) == 1
+    assert main(["replay", path, "--backend", name]) == 1
     shown = capsys.readouterr().out
     assert "failed in test_x" in shown
     assert "codes differs in 2 of 2 elements, first at [0, 0]: 86, expected, but got 82" in shown
@@ -102,7 +103,7 @@ def test_replay_of_a_call_that_is_not_refused(
     case = case_of(caught.value)
     assert isinstance(case, FailedRefusal)
     path = str(write(case, Failure("test_refuses")))
-    assert main(["replay", path]) == 1
+    assert main(["replay", path, "--backend", name]) == 1
     assert seen in capsys.readouterr().out
     assert main(["replay", path, "--backend", "torch"]) == 0
     assert "pack: torch refuses the call as it has to" in capsys.readouterr().out
@@ -122,7 +123,7 @@ def test_replay_of_what_a_backend_raises(tmp_path: Path, capsys: pytest.CaptureF
     )
     assert case.expected
     assert not case.actual
-    assert main(["replay", str(write(case, Failure()))]) == 1
+    assert main(["replay", str(write(case, Failure())), "--backend", name]) == 1
     assert "RuntimeError: no kernel for more than 8 columns" in capsys.readouterr().out
 
 
@@ -157,7 +158,7 @@ def test_a_configuration_is_repeated(tmp_path: Path, capsys: pytest.CaptureFixtu
     case = case_of(caught.value)
     assert isinstance(case, FailedCall)
     path = str(write(case, Failure()))
-    assert main(["replay", path]) == 1
+    assert main(["replay", path, "--backend", name]) == 1
     assert "gradient differs in 1 of 15 elements, first at [2, 4]" in capsys.readouterr().out
     assert main(["replay", path, "--backend", "torch"]) == 0
     with pytest.raises(AssertionError, match="differs") as caught, in_configuration("wrong"):

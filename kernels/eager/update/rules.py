@@ -50,10 +50,11 @@ def scaled_votes(
     """G over its group's magnitude, rounded stochastically (ARB-VOTE-001). total = S int64 [O, G] -> votes
     int32 [O, I]."""
     columns = gradient.shape[1]
+    size = gradient.long().abs()  # widened first: |-2^31| is no int32
     last = columns - group_size * (total.shape[1] - 1)
     mean = torch.cat([total[:, :-1] // group_size, total[:, -1:] // last], dim=1)
     v = _bit_length(mean).repeat_interleave(group_size, dim=1)[:, :columns]
-    k = (gradient.abs().long() * gain + (r16.long() << v)) >> (16 + v)
+    k = (size * gain + (r16.long() << v)) >> (16 + v)
     return -gradient.sign() * k.clamp_(max=vote_max).int()
 
 
@@ -79,7 +80,7 @@ def _apply(
     """gradient int32 [O, I] and the state, unchanged -> the state after the update; stream is that of
     purpose 0."""
     trits = decode(codes, gradient.shape[1])
-    total = _groups(gradient.abs(), group_size).sum(-1, dtype=torch.int64)
+    total = _groups(gradient.long().abs(), group_size).sum(-1)
     correlation = -_groups(gradient.long() * trits, group_size).sum(-1)
 
     if rule == "sign":

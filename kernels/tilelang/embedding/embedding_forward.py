@@ -6,7 +6,8 @@ import tilelang.language as T
 import torch
 
 from ...checks import check_tokens
-from ..launch import THREADS, dense, kernel
+from ...layout import row_major
+from ..launch import THREADS, kernel
 from ..packing.codes import trit, widen
 from ..quantise.exponents import power_of_two
 
@@ -47,5 +48,5 @@ def embedding_forward(
     a bad token."""
     check_tokens(tokens, codes.shape[0])
     y = torch.empty(len(tokens), columns, dtype=torch.float32, device=codes.device)
-    lookup_kernel(codes.device)(dense(tokens), dense(codes), dense(e), y, group_size)
+    lookup_kernel(codes.device)(row_major(tokens), row_major(codes), row_major(e), y, group_size)
     return y

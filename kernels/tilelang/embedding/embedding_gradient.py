@@ -6,7 +6,8 @@ import tilelang.language as T
 import torch
 
 from ...checks import check_tokens
-from ..launch import THREADS, dense, kernel
+from ...layout import row_major
+from ..launch import THREADS, kernel
 
 
 @kernel
@@ -37,5 +38,5 @@ def embedding_gradient(tokens: torch.Tensor, q: torch.Tensor, rows: int) -> torc
     """tokens int64 [T], q int8 [T, D] -> G int32 [V, D]. Raises ValueError for a bad token."""
     check_tokens(tokens, rows)
     gradient = torch.zeros(rows, q.shape[1], dtype=torch.int32, device=q.device)
-    sums_kernel(q.device)(dense(tokens), dense(q), gradient)
+    sums_kernel(q.device)(row_major(tokens), row_major(q), gradient)
     return gradient

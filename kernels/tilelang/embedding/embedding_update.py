@@ -6,7 +6,8 @@ from typing import Any
 import tilelang.language as T
 import torch
 
-from ..launch import THREADS, InPlace, dense, kernel
+from ...layout import row_major
+from ..launch import THREADS, InPlace, kernel
 from ..update.ternary_update import apply_update
 from .embedding_gradient import embedding_gradient
 
@@ -61,7 +62,7 @@ def embedding_update(
     rows = len(codes)
     gradient = embedding_gradient(tokens, q, rows)
     touched = torch.zeros(rows, dtype=torch.int8, device=codes.device)
-    marking_kernel(codes.device)(dense(tokens), touched)
+    marking_kernel(codes.device)(row_major(tokens), touched)
     counts = apply_update(gradient, codes, t_accum, e, corr_accum, touched, *how)
     with InPlace(step_counter) as (counter,):
         counting_kernel(codes.device)(touched, counter)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..launch import dense, k_major
+from ...layout import row_major
+from ..launch import k_major
 from .gemm import product_nt
 from .scaled_weight import scaled_weight
 
@@ -21,4 +22,4 @@ def input_gradient(
 ) -> torch.Tensor:
     """q_d int8 [T, O], e_d int8 [T], codes uint8 [O, ceil(I/4)], e int8 [O, G] -> dx float32 [T, I]."""
     weight = scaled_weight(codes, e, e_base, group_size, in_features, transposed=True)
-    return product_nt(k_major(q_d), weight, dense(e_d), e_base)
+    return product_nt(k_major(q_d), weight, row_major(e_d), e_base)

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ..launch import dense, k_major
+from ...layout import row_major
+from ..launch import k_major
 from .few_tokens import MOST, few_tokens
 from .gemm import product_nt
 from .scaled_weight import scaled_weight
@@ -37,4 +38,4 @@ def unpacked_forward(q_x: torch.Tensor, *rest: Any) -> torch.Tensor:
     """As linear_forward, with its arguments, through w^ in memory, for any number of tokens."""
     e_x, codes, e, e_base, _, group_size = rest
     weight = scaled_weight(codes, e, e_base, group_size, q_x.shape[1], transposed=False)
-    return product_nt(k_major(q_x), weight, dense(e_x), e_base)
+    return product_nt(k_major(q_x), weight, row_major(e_x), e_base)

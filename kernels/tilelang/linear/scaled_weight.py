@@ -6,7 +6,8 @@ from typing import Any
 import tilelang.language as T
 import torch
 
-from ..launch import THREADS, dense, k_major, kernel, padded, unchecked
+from ...layout import row_major
+from ..launch import THREADS, k_major, kernel, padded, unchecked
 from ..packing.codes import trit, widen
 from ..packing.unpacking import FIELDS, find_groups, load_word, scaled_word
 from ..quantise.turning import (
@@ -150,9 +151,9 @@ def scaled_weight(
     rows = codes.shape[0]
     shape = (columns, padded(rows)) if transposed else (rows, padded(columns))
     weight = torch.empty(shape, dtype=torch.int8, device=codes.device)
-    packed, out = dense(codes), weight
+    packed, out = row_major(codes), weight
     if codes.is_cuda:
         packed, out = k_major(codes).view(torch.int32), weight.view(torch.int32).view(shape[0], -1, 4)
     build = scaling_kernel(codes.device, transposed, codes.is_cuda and group_size % FIELDS == 0)
-    build(packed, dense(e), out, columns, group_size, e_base)
+    build(packed, row_major(e), out, columns, group_size, e_base)
     return weight

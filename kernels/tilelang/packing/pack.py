@@ -5,7 +5,8 @@ from typing import Any
 import tilelang.language as T
 import torch
 
-from ..launch import THREADS, dense, kernel
+from ...layout import row_major
+from ..launch import THREADS, kernel
 from .codes import PADDING
 
 
@@ -48,7 +49,7 @@ def check_trits(trits: torch.Tensor) -> None:
 def pack_fields(trits: torch.Tensor, fields: int, base: int) -> torch.Tensor:
     """trits int8 [R, C] -> uint8 [R, ceil(C/fields)]. Raises ValueError for a value outside -1..1."""
     check_trits(trits)
-    trits = dense(trits)
+    trits = row_major(trits)
     rows, columns = trits.shape
     whole = torch.empty(rows, -(-columns // fields), dtype=torch.uint8, device=trits.device)
     packing_kernel(trits.device, fields, base)(trits, whole)

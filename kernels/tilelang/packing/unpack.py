@@ -5,7 +5,8 @@ from typing import Any
 import tilelang.language as T
 import torch
 
-from ..launch import THREADS, dense, kernel
+from ...layout import row_major
+from ..launch import THREADS, kernel
 from .codes import ALL_PADDING
 
 
@@ -35,7 +36,7 @@ def unpacking_kernel(cuda: bool, fields: int, base: int) -> Any:
 
 def unpack_fields(whole: torch.Tensor, columns: int, fields: int, base: int) -> torch.Tensor:
     """uint8 [R, ceil(columns/fields)] of legal bytes -> trits int8 [R, columns]."""
-    whole = dense(whole)
+    whole = row_major(whole)
     trits = torch.empty(len(whole), columns, dtype=torch.int8, device=whole.device)
     unpacking_kernel(whole.device, fields, base)(whole, trits)
     return trits

@@ -6,7 +6,8 @@ from typing import Any
 import tilelang.language as T
 import torch
 
-from ..launch import dense, k_major
+from ...layout import row_major
+from ..launch import k_major
 from .codes import widen
 
 FIELDS = 16  # of a word of codes
@@ -133,5 +134,5 @@ def run_packed(
     x, words = (k_major(packed).view(torch.int32) for packed in (q_x, codes))
     if quads:
         words = words.view(len(words), -1, 4)
-    kernel(x.view(len(x), -1, 4), dense(e_x), words, dense(e), y, group_size, e_base, SHIFT_16)
+    kernel(x.view(len(x), -1, 4), row_major(e_x), words, row_major(e), y, group_size, e_base, SHIFT_16)
     return y

@@ -5,7 +5,8 @@ from typing import Any
 import tilelang.language as T
 import torch
 
-from ..launch import dense, kernel, quads_of, split, transposed_buffer, unchecked
+from ...layout import row_major
+from ..launch import kernel, quads_of, split, transposed_buffer, unchecked
 from ..random_bits.generator import draw_arguments, draw_quad, r16
 from .exponents import (
     INFINITY_BITS,
@@ -201,7 +202,7 @@ def quantise_columns(
     """dy float32 [T, O], e_x int8 [T] -> q int8 [T, O], e int8 [O]; 127 marks a column that is not finite.
     q is a view of memory [O, T], whose rows start at multiples of 16 bytes."""
     rows, columns = dy.shape
-    quads, e_x = quads_of(dy), dense(e_x)
+    quads, e_x = quads_of(dy), row_major(e_x)
     largest = torch.zeros(quads.shape[1:], dtype=torch.int32, device=dy.device)
     q = transposed_buffer(columns, rows, dy.device)
     exponents = torch.empty(columns, dtype=torch.int8, device=dy.device)

@@ -10,7 +10,8 @@ from typing import Any
 import tilelang.language as T
 import torch
 
-from ..launch import THREADS, InPlace, dense, kernel
+from ...layout import row_major
+from ..launch import THREADS, InPlace, kernel
 from ..packing.codes import trit, widen
 from ..random_bits.generator import r16
 from .rules import (
@@ -144,7 +145,7 @@ def apply_update(
     rule, integers = read_how(*how)
     table = touched is not None
     rows = e_accum.new_empty(len(e), dtype=torch.int8) if touched is None else touched
-    gradient = dense(gradient)
+    gradient = row_major(gradient)
     with InPlace(codes, t_accum, e, e_accum) as (codes, t_accum, e, e_accum):
         bits = torch.empty_like(e)
         counts = torch.zeros(COUNTS, dtype=torch.int32, device=e.device)

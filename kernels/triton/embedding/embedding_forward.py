@@ -7,7 +7,8 @@ import triton
 import triton.language as tl
 
 from ...checks import check_tokens
-from ..launch import block_of, pick, require_device
+from ...layout import row_major
+from ..launch import block_of, blocks, pick, require_device
 from ..packing.codes import decode
 from ..quantise.exponents import power_of_two
 
@@ -37,15 +38,15 @@ def embedding_forward_kernel(
     BYTES: tl.constexpr,
 ):
     """y [T, D], one tile a program."""
-    across = tl.cdiv(code_bytes, BYTES)
+    across = blocks(code_bytes, BYTES)
     t = tl.program_id(0) // across * TOKENS + tl.arange(0, TOKENS)
-    first = tl.program_id(0) % across * BYTES
+    first = (tl.program_id(0) % across).to(tl.int64) * BYTES
     b = first + tl.arange(0, BYTES)[None, :]
     c = first * 4 + tl.arange(0, BYTES * 4)[None, :]
     row = load_tokens(tokens, t, count, rows)[:, None]
     inside = (t < count)[:, None] & (c < columns)
     packed = tl.load(codes + row * code_bytes + b, mask=(t < count)[:, None] & (b < code_bytes), other=0x55)
-    e = tl.load(exponents + row * tl.cdiv(columns, GROUP_SIZE) + c // GROUP_SIZE, mask=inside, other=0)
+    e = tl.load(exponents + row * blocks(columns, GROUP_SIZE) + c // GROUP_SIZE, mask=inside, other=0)
     weight = decode(packed).to(tl.float32) * power_of_two(e.to(tl.int32))
     tl.store(y + t.to(tl.int64)[:, None] * columns + c, weight, mask=inside)
 
@@ -57,7 +58,7 @@ def embedding_forward(
     a bad token."""
     require_device("embedding_forward", tokens)
     check_tokens(tokens, codes.shape[0])
-    tokens, codes, e = tokens.contiguous(), codes.contiguous(), e.contiguous()
+    tokens, codes, e = row_major(tokens), row_major(codes), row_major(e)
     count, (rows, code_bytes) = len(tokens), codes.shape
     y = torch.empty(count, columns, dtype=torch.float32, device=tokens.device)
     tile_tokens, tile_bytes = block_of(count, 1, TOKENS), block_of(code_bytes, 4, BYTES)

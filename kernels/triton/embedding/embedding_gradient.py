@@ -7,7 +7,8 @@ import triton
 import triton.language as tl
 
 from ...checks import check_tokens
-from ..launch import block_of, pick, require_device
+from ...layout import row_major
+from ..launch import block_of, blocks, pick, require_device
 from .embedding_forward import load_tokens
 
 TOKENS, COLUMNS = pick(4, 1024), pick(256, 1024)
@@ -27,9 +28,9 @@ def embedding_gradient_kernel(
     MARK: tl.constexpr,
 ):
     """gradient int32 [V, D], 0 before, gets the rows q by token; MARK: touched int32 [V] gets 1 for each."""
-    across = tl.cdiv(columns, COLUMNS)
+    across = blocks(columns, COLUMNS)
     t = tl.program_id(0) // across * TOKENS + tl.arange(0, TOKENS)
-    c = tl.program_id(0) % across * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    c = (tl.program_id(0) % across).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     row = load_tokens(tokens, t, count, rows)
     inside = (t < count)[:, None] & (c < columns)
     values = tl.load(q + t.to(tl.int64)[:, None] * columns + c, mask=inside, other=0).to(tl.int32)
@@ -43,7 +44,7 @@ def gradient_and_touched(
     tokens: torch.Tensor, q: torch.Tensor, rows: int, mark: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """G int32 [V, D], and int32 [V] with 1 for the rows that occur if `mark` (else G again)."""
-    tokens, q = tokens.contiguous(), q.contiguous()
+    tokens, q = row_major(tokens), row_major(q)
     count, columns = q.shape
     gradient = torch.zeros(rows, columns, dtype=torch.int32, device=q.device)
     touched = torch.zeros(rows, dtype=torch.int32, device=q.device) if mark else gradient

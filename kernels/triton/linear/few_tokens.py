@@ -24,6 +24,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from ...layout import row_major
 from ..launch import INTERPRETED, float_overflow
 from ..quantise.exponents import scaled_rows
 
@@ -226,7 +227,7 @@ def few_tokens(
     q_x: torch.Tensor, e_x: torch.Tensor, codes: torch.Tensor, e: torch.Tensor, e_base: int, group_size: int
 ) -> torch.Tensor:
     """As linear_forward, for at most MOST tokens."""
-    q_x, codes, e = q_x.contiguous(), codes.contiguous(), e.contiguous()
+    q_x, codes, e = row_major(q_x), row_major(codes), row_major(e)
     (tokens, columns), (rows, code_bytes) = q_x.shape, codes.shape
     step = blocks_of_step(e, group_size)
     steps, row_blocks = triton.cdiv(code_bytes, BLOCK_BYTES * step), triton.cdiv(rows, BLOCK_O)
@@ -262,7 +263,7 @@ def few_tokens(
     with float_overflow():
         finish_kernel[(triton.cdiv(rows, SUMS), tokens)](
             sums,
-            e_x.contiguous(),
+            row_major(e_x),
             y,
             tokens,
             rows,

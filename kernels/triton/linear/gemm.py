@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from ...layout import row_major
 from ..launch import ALIGNMENT, empty_rows, float_overflow
 from ..quantise.exponents import scaled_rows
 
@@ -124,7 +125,7 @@ def gemm(
         gemm_kernel[grid](
             descriptor(a, (c.block_m, c.block_k)),
             descriptor(b, (c.block_n, c.block_k)),
-            out if exponents is None else exponents.contiguous(),
+            out if exponents is None else row_major(exponents),
             out,
             rows,
             columns,

@@ -14,10 +14,11 @@ import torch
 import triton
 import triton.language as tl
 
-from ..launch import padded_rows
+from ...layout import row_major
+from ..launch import padded_rows, pick
 
-ROWS, WORDS = 8, 64  # a tile of rows as they are: 8 x 1024 weights
-QUADS, TURNED_WORDS = 16, 16  # a tile that is turned: 64 x 256 weights
+ROWS, WORDS = pick(8, 64), 64  # a tile of rows as they are: 8 x 1024 weights
+QUADS, TURNED_WORDS = pick(16, 64), 16  # a tile that is turned: 64 x 256 weights
 WARPS = 8
 
 
@@ -161,7 +162,8 @@ def turned_weight_kernel(
 def words_of(codes: torch.Tensor) -> torch.Tensor:
     """codes uint8 [O, B] -> int32 [O, ceil(B/4)]; a copy where rows are not whole words."""
     rows, code_bytes = codes.shape
-    if code_bytes % 4 or codes.data_ptr() % 4 or not codes.is_contiguous():
+    codes = row_major(codes)
+    if code_bytes % 4 or codes.data_ptr() % 4:
         words = codes.new_empty(rows, -(-code_bytes // 4) * 4)
         words[:, :code_bytes] = codes
         codes = words
@@ -172,7 +174,7 @@ def scaled_weight(
     codes: torch.Tensor, e: torch.Tensor, e_base: int, group_size: int, columns: int, transposed: bool
 ) -> torch.Tensor:
     """codes uint8 [O, ceil(I/4)], e int8 [O, G] -> w^ int8 [O, I], or [I, O] if transposed; rows aligned."""
-    packed, e = words_of(codes), e.contiguous()
+    packed, e = words_of(codes), row_major(e)
     (rows, words), groups, whole = packed.shape, e.shape[1], group_size % 16 == 0
     shape = (columns, rows) if transposed else (rows, columns)
     out = padded_rows(*shape, codes.device)

@@ -6,7 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ..launch import block_of, first_illegal, new_cell, pick, require_device
+from ...layout import row_major
+from ..launch import block_of, blocks, first_illegal, new_cell, pick, require_device
 from .codes import encode
 
 ROWS, BYTES = pick(16, 1024), pick(128, 256)
@@ -23,9 +24,9 @@ def report_illegal(cell, illegal, place):
 @triton.jit(do_not_specialize=["rows"])
 def pack_kernel(trits, codes, cell, rows, columns, code_bytes, ROWS: tl.constexpr, BYTES: tl.constexpr):
     """codes [R, ceil(C/4)] of one tile; the cell gets the first illegal element's index."""
-    across = tl.cdiv(code_bytes, BYTES)
-    r = (tl.program_id(0) // across * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
-    first = tl.program_id(0) % across * BYTES
+    across = blocks(code_bytes, BYTES)
+    r = ((tl.program_id(0) // across).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    first = (tl.program_id(0) % across).to(tl.int64) * BYTES
     c = first * 4 + tl.arange(0, BYTES * 4)[None, :]
     b = first + tl.arange(0, BYTES)[None, :]
     values = tl.load(trits + r * columns + c, mask=(r < rows) & (c < columns), other=0).to(tl.int32)
@@ -44,7 +45,7 @@ def refuse_trit(trits: torch.Tensor, cell: torch.Tensor) -> None:
 def pack(trits: torch.Tensor) -> torch.Tensor:
     """trits int8 [R, C] -> codes uint8 [R, ceil(C/4)]. Raises ValueError for a value outside -1..1."""
     require_device("pack", trits)
-    trits = trits.contiguous()
+    trits = row_major(trits)
     rows, columns = trits.shape
     code_bytes = triton.cdiv(columns, 4)
     codes = torch.empty(rows, code_bytes, dtype=torch.uint8, device=trits.device)

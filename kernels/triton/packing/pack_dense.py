@@ -6,7 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ..launch import block_of, new_cell, pick, require_device
+from ...layout import row_major
+from ..launch import block_of, blocks, new_cell, pick, require_device
 from .pack import refuse_trit, report_illegal
 
 ROWS, BYTES = pick(8, 1024), pick(256, 1024)
@@ -15,10 +16,10 @@ ROWS, BYTES = pick(8, 1024), pick(256, 1024)
 @triton.jit(do_not_specialize=["rows"])
 def pack_dense_kernel(trits, dense, cell, rows, columns, ROWS: tl.constexpr, BYTES: tl.constexpr):
     """dense [R, ceil(C/5)] of one tile; the cell gets the first illegal element's index."""
-    dense_bytes = tl.cdiv(columns, 5)
-    across = tl.cdiv(dense_bytes, BYTES)
-    r = (tl.program_id(0) // across * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
-    b = tl.program_id(0) % across * BYTES + tl.arange(0, BYTES)[None, :]
+    dense_bytes = blocks(columns, 5)
+    across = blocks(dense_bytes, BYTES)
+    r = ((tl.program_id(0) // across).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    b = (tl.program_id(0) % across).to(tl.int64) * BYTES + tl.arange(0, BYTES)[None, :]
     byte = tl.zeros((ROWS, BYTES), dtype=tl.int32)
     for place in tl.static_range(4, -1, -1):  # the first trit is the least significant
         c = b * 5 + place
@@ -31,7 +32,7 @@ def pack_dense_kernel(trits, dense, cell, rows, columns, ROWS: tl.constexpr, BYT
 def pack_dense(trits: torch.Tensor) -> torch.Tensor:
     """trits int8 [R, C] -> uint8 [R, ceil(C/5)]. Raises ValueError for a value outside -1..1."""
     require_device("pack_dense", trits)
-    trits = trits.contiguous()
+    trits = row_major(trits)
     rows, columns = trits.shape
     dense = torch.empty(rows, triton.cdiv(columns, 5), dtype=torch.uint8, device=trits.device)
     cell = new_cell(trits.device)

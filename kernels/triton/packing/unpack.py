@@ -6,7 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ..launch import block_of, first_illegal, new_cell, require_device
+from ...layout import row_major
+from ..launch import block_of, blocks, first_illegal, new_cell, require_device
 from .codes import decode
 from .pack import BYTES, ROWS, report_illegal
 
@@ -14,9 +15,9 @@ from .pack import BYTES, ROWS, report_illegal
 @triton.jit(do_not_specialize=["rows"])
 def unpack_kernel(codes, trits, cell, rows, columns, code_bytes, ROWS: tl.constexpr, BYTES: tl.constexpr):
     """trits [R, C] of one tile; the cell gets the first illegal field's index, padding fields counted."""
-    across = tl.cdiv(code_bytes, BYTES)
-    r = (tl.program_id(0) // across * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
-    first = tl.program_id(0) % across * BYTES
+    across = blocks(code_bytes, BYTES)
+    r = ((tl.program_id(0) // across).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    first = (tl.program_id(0) % across).to(tl.int64) * BYTES
     c = first * 4 + tl.arange(0, BYTES * 4)[None, :]
     b = first + tl.arange(0, BYTES)[None, :]
     found = decode(tl.load(codes + r * code_bytes + b, mask=(r < rows) & (b < code_bytes), other=0x55))
@@ -29,7 +30,7 @@ def unpack(codes: torch.Tensor, columns: int) -> torch.Tensor:
     """codes uint8 [R, ceil(C/4)] -> trits int8 [R, C]. Raises ValueError for code 3 and for padding that is
     not code 1."""
     require_device("unpack", codes)
-    codes = codes.contiguous()
+    codes = row_major(codes)
     rows, code_bytes = codes.shape
     trits = torch.empty(rows, columns, dtype=torch.int8, device=codes.device)
     cell = new_cell(codes.device)

@@ -6,7 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ..launch import block_of, first_illegal, new_cell, require_device
+from ...layout import row_major
+from ..launch import block_of, blocks, first_illegal, new_cell, require_device
 from .pack import report_illegal
 from .pack_dense import BYTES, ROWS
 
@@ -14,10 +15,10 @@ from .pack_dense import BYTES, ROWS
 @triton.jit(do_not_specialize=["rows"])
 def unpack_dense_kernel(dense, trits, cell, rows, columns, ROWS: tl.constexpr, BYTES: tl.constexpr):
     """trits [R, C] of one tile; the cell gets the first illegal byte's index."""
-    dense_bytes = tl.cdiv(columns, 5)
-    across = tl.cdiv(dense_bytes, BYTES)
-    r = (tl.program_id(0) // across * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
-    b = tl.program_id(0) % across * BYTES + tl.arange(0, BYTES)[None, :]
+    dense_bytes = blocks(columns, 5)
+    across = blocks(dense_bytes, BYTES)
+    r = ((tl.program_id(0) // across).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    b = (tl.program_id(0) % across).to(tl.int64) * BYTES + tl.arange(0, BYTES)[None, :]
     inside = (r < rows) & (b < dense_bytes)
     # 121 is five times code 1
     byte = tl.load(dense + r * dense_bytes + b, mask=inside, other=121).to(tl.int32)
@@ -36,7 +37,7 @@ def unpack_dense(dense: torch.Tensor, columns: int) -> torch.Tensor:
     """dense uint8 [R, ceil(C/5)] -> trits int8 [R, C]. Raises ValueError for bytes over 242 and for padding
     not code 1."""
     require_device("unpack_dense", dense)
-    dense = dense.contiguous()
+    dense = row_major(dense)
     rows, dense_bytes = dense.shape
     trits = torch.empty(rows, columns, dtype=torch.int8, device=dense.device)
     cell = new_cell(dense.device)

@@ -10,7 +10,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ..launch import block_of, empty_rows, float_overflow, pick, random_key, require_device
+from ...layout import row_major
+from ..launch import block_of, blocks, empty_rows, float_overflow, pick, random_key, require_device
 from ..random_bits.generator import r16_rows
 from .exponents import exponent_of, fraction, magnitude, power_of_two
 from .quantise_nearest_both import store_transposed
@@ -30,8 +31,8 @@ def scaled_tile(dy, e_x, t, o, tokens, columns):
 @triton.jit(do_not_specialize=["tokens"])
 def column_largest_kernel(dy, e_x, largest, tokens, columns, TOKENS: tl.constexpr, COLUMNS: tl.constexpr):
     """largest int32 [O], 0 before: magnitude bits of each column's largest product, infinity if poisoned."""
-    across = tl.cdiv(columns, COLUMNS)
-    o = tl.program_id(0) % across * COLUMNS + tl.arange(0, COLUMNS)
+    across = blocks(columns, COLUMNS)
+    o = (tl.program_id(0) % across).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     t = tl.program_id(0) // across * TOKENS + tl.arange(0, TOKENS)
     d, e = scaled_tile(dy, e_x, t, o, tokens, columns)
     found = tl.where((e == 127)[:, None], 0x7F800000, magnitude(d))
@@ -58,8 +59,8 @@ def quantise_columns_kernel(
     QUADS: tl.constexpr,
 ):
     """q_t [O, T] and exponents [O], one tile a program."""
-    across = tl.cdiv(columns, COLUMNS)
-    first = tl.program_id(0) % across * COLUMNS
+    across = blocks(columns, COLUMNS)
+    first = (tl.program_id(0) % across).to(tl.int64) * COLUMNS
     o = first + tl.arange(0, COLUMNS)
     t = tl.program_id(0) // across * TOKENS + tl.arange(0, TOKENS)
     e = exponent_of(tl.load(largest + o, mask=o < columns, other=0))
@@ -80,7 +81,7 @@ def quantise_columns(
     The memory of q is [O, T] with rows on 16-byte boundaries.
     """
     require_device("quantise_columns", dy)
-    dy, e_x = dy.detach().contiguous(), e_x.contiguous()
+    dy, e_x = row_major(dy), row_major(e_x)
     tokens, columns = dy.shape
     q_t = empty_rows(columns, tokens, dy.device)
     exponents = torch.empty(columns, dtype=torch.int8, device=dy.device)

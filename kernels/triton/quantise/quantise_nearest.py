@@ -10,7 +10,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ..launch import block_of, pick, require_device
+from ...layout import row_major
+from ..launch import block_of, blocks, pick, require_device
 from ..random_bits.generator import r16_rows
 from .exponents import exponent_of, fraction, magnitude
 
@@ -48,9 +49,9 @@ def whole_rows_kernel(
     ROUNDING: tl.constexpr,
 ):
     """q [R, C] and exponents [R] of ROWS rows; BLOCK >= C."""
-    r = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    r = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     c = tl.arange(0, BLOCK)
-    places = r.to(tl.int64)[:, None] * columns + c[None, :]
+    places = r[:, None] * columns + c[None, :]
     inside = (r < rows)[:, None] & (c < columns)[None, :]
     values = tl.load(x + places, mask=inside, other=0.0)
     e = exponent_of(tl.max(magnitude(values), axis=1))
@@ -63,7 +64,7 @@ def whole_rows_kernel(
 @triton.jit
 def part_of_row(columns, PART: tl.constexpr):
     """Row of a program, the first of its columns, where they start in memory, all int64; their number."""
-    parts = tl.cdiv(columns, PART)
+    parts = blocks(columns, PART)
     row = (tl.program_id(0) // parts).to(tl.int64)
     first = (tl.program_id(0) % parts).to(tl.int64) * PART
     return row, first, row * columns + first, tl.minimum(columns - first, PART).to(tl.int32)
@@ -117,7 +118,7 @@ def quantise_rows(
     rounding: int = NEAREST,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """x float32 [R, C] -> q int8 [R, C], e int8 [R]."""
-    x = x.detach().contiguous()
+    x = row_major(x)
     rows, columns = x.shape
     q = torch.empty(rows, columns, dtype=torch.int8, device=x.device)
     exponents = torch.empty(rows, dtype=torch.int8, device=x.device)

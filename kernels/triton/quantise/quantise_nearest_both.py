@@ -11,7 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ..launch import block_of, empty_rows, pick, require_device
+from ...layout import row_major
+from ..launch import block_of, blocks, empty_rows, pick, require_device
 from .exponents import exponent_of, magnitude
 from .quantise_nearest import quantise_rows, rounded
 
@@ -34,9 +35,9 @@ def both_layouts_kernel(
     x, q, q_t, exponents, rows, columns, stride_t, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):
     """q [R, C], q_t [C, R] and exponents [R] of ROWS rows; BLOCK >= C."""
-    r = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    r = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     c = tl.arange(0, BLOCK)
-    places = r.to(tl.int64)[:, None] * columns + c[None, :]
+    places = r[:, None] * columns + c[None, :]
     inside = (r < rows)[:, None] & (c < columns)[None, :]
     values = tl.load(x + places, mask=inside, other=0.0)
     e = exponent_of(tl.max(magnitude(values), axis=1))
@@ -49,11 +50,11 @@ def both_layouts_kernel(
 @triton.jit(do_not_specialize=["rows"])
 def transpose_kernel(q, q_t, rows, columns, stride_t, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """q_t [C, R] from q [R, C], one tile a program."""
-    across = tl.cdiv(columns, COLUMNS)
-    r = tl.program_id(0) // across * ROWS + tl.arange(0, ROWS)
-    c = tl.program_id(0) % across * COLUMNS + tl.arange(0, COLUMNS)
+    across = blocks(columns, COLUMNS)
+    r = (tl.program_id(0) // across).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    c = (tl.program_id(0) % across).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     inside = (r < rows)[:, None] & (c < columns)[None, :]
-    tile = tl.load(q + r.to(tl.int64)[:, None] * columns + c[None, :], mask=inside, other=0)
+    tile = tl.load(q + r[:, None] * columns + c[None, :], mask=inside, other=0)
     store_transposed(q_t, tile, r, c, columns, stride_t)
 
 
@@ -75,7 +76,7 @@ def quantise_nearest_both(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, 
     The rows of q_t are on 16-byte boundaries.
     """
     require_device("quantise_nearest_both", x)
-    x = x.detach().contiguous()
+    x = row_major(x)
     rows, columns = x.shape
     q_t = empty_rows(columns, rows, x.device)
     if columns > SHORT_ROW:

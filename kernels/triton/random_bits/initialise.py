@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ..launch import block_of, pick, random_key, working_device
+from ..launch import block_of, blocks, pick, random_key, working_device
 from ..packing.codes import encode
 from .generator import word, word_quads
 
@@ -27,9 +27,9 @@ def initialise_kernel(
     QUADS: tl.constexpr,
 ):
     """codes [O, ceil(I/4)], one tile a program; QUADS: I is a multiple of 4, so a byte is one counter."""
-    across = tl.cdiv(code_bytes, BYTES)
-    r = (tl.program_id(0) // across * ROWS + tl.arange(0, ROWS)).to(tl.int64)[:, None]
-    first = tl.program_id(0) % across * BYTES
+    across = blocks(code_bytes, BYTES)
+    r = ((tl.program_id(0) // across).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    first = (tl.program_id(0) % across).to(tl.int64) * BYTES
     b = first + tl.arange(0, BYTES)[None, :]
     c = first * 4 + tl.arange(0, BYTES * 4)[None, :]
     step = stream ^ stream

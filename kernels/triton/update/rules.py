@@ -1,6 +1,7 @@
 """The rules of section 6 on tiles in registers: votes, firing and scale votes.
 
-Everything is widened before it is computed: int32 for accumulators, int64 for products with a gain.
+Everything is widened before it is computed: int32 for accumulators, int64 for gradients (|-2^31| is no
+int32) and their products.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def votes(gradient, total, count, r16, gain, vote_max, RULE: tl.constexpr):
     else:
         v = mean_bit_length(total, count)
         # floor((x + r16 * 2^v) / 2^(16 + v)) = floor((floor(x / 2^v) + r16) / 2^16); 128 is over vote_max
-        share = tl.minimum((tl.abs(gradient).to(tl.int64) * gain) >> v, 128 << 16).to(tl.int32)
+        share = tl.minimum((tl.abs(gradient.to(tl.int64)) * gain) >> v, 128 << 16).to(tl.int32)
         limited = tl.minimum((share + r16) >> 16, vote_max)
         vote = tl.where(gradient > 0, -limited, tl.where(gradient < 0, limited, 0))
     return vote

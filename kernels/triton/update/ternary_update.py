@@ -9,7 +9,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ..launch import block_of, in_place, pick, random_key, require_device
+from ...layout import row_major
+from ..launch import block_of, blocks, in_place, pick, random_key, require_device
 from ..packing.codes import decode, encode
 from ..random_bits.generator import r16, r16_quads
 from .rules import SCALE_VOTE, VOTE, fire, scale_step, votes
@@ -64,8 +65,8 @@ def group_update_kernel(
 ):  # fmt: skip
     """ROWS rows of one group of SIZE columns, in place; BLOCK >= SIZE. TABLE: only rows that `touched` marks,
     and they count a step."""
-    groups = tl.cdiv(columns, SIZE)
-    group = tl.program_id(0) % groups
+    groups = blocks(columns, SIZE)
+    group = (tl.program_id(0) % groups).to(tl.int64)
     row = (tl.program_id(0) // groups).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     valid = row < rows
     if TABLE:
@@ -84,8 +85,8 @@ def group_update_kernel(
 
     g = tl.load(gradient + place, mask=inside, other=0)
     trit = decode(tl.load(packed, mask=has_byte, other=0x55))
-    total = tl.sum(tl.abs(g).to(tl.int64), axis=1)
-    h = -tl.sum((g * trit).to(tl.int64), axis=1)
+    total = tl.sum(tl.abs(g.to(tl.int64)), axis=1)
+    h = -tl.sum(g.to(tl.int64) * trit, axis=1)
     scale_voted, e_moved = settle_exponents(
         row, group, valid, total, h, e, e_accum, groups, scale_gain, e_threshold, e_base, e_span,
         step, stream + SCALE_VOTE, key_low, key_high, LIMIT,
@@ -169,4 +170,4 @@ def ternary_update(
     int64 [5]."""
     require_device("ternary_update", gradient)
     with in_place(codes, t_accum, e, e_accum) as state:
-        return group_update(gradient.contiguous(), state, how)
+        return group_update(row_major(gradient), state, how)

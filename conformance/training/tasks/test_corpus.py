@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("training", reason="the trainers do not ship with the package")
 
 from training.tasks import corpus
-from training.tasks.corpus import Corpus, draw_batch, load_corpus, unigram_entropy, valid_batches
+from training.tasks.corpus import Corpus, draw_batch, load_corpus, next_batch, unigram_entropy, valid_batches
 
 TEXT = b"First Citizen:\nBefore we proceed any further, hear me speak.\n"
 
@@ -54,7 +54,7 @@ def test_file(tmp_path: Path) -> None:
 
 
 def test_folder(tmp_path: Path) -> None:
-    """Text files in the order of their paths; what is left out is named, hidden folders are not entered."""
+    """Text files in the order of their paths, each once; what is left out is named."""
     for name, data in {
         "b.txt": b"second", "a/z.txt": b"first\n", "c.txt": "dritt\u00e9".encode(), ".git/config": b"hidden",
         "a/.cache/x": b"hidden", "empty.txt": b"", "image.png": b"\x89PNG\0", ".hidden.txt": b"zeroth",
@@ -64,30 +64,16 @@ def test_folder(tmp_path: Path) -> None:
     (tmp_path / "link.txt").symlink_to("b.txt")
     os.mkfifo(tmp_path / "pipe")
     found = load_corpus(str(tmp_path))
-    assert whole(found) == b"zeroth\nfirst\n\nsecond\n" + "dritt\u00e9".encode()
+    assert whole(found) == b"first\n\nsecond\n" + "dritt\u00e9".encode()
     assert found.skipped == (
+        ".git/ (hidden)",
+        ".hidden.txt (hidden)",
+        "a/.cache/ (hidden)",
         "empty.txt (empty)",
         "image.png (not text: it has a NUL byte)",
-        "link.txt (not a regular file)",
-        "pipe (not a regular file)",
+        "link.txt (the same file as b.txt)",
+        "pipe (not a regular file: a FIFO)",
     )
-
-
-def test_unreadable_files_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not by permissions, which do not bind the superuser."""
-    read = Path.read_bytes
-
-    def denied(path: Path) -> bytes:
-        if path.name == "secret.txt":
-            raise PermissionError(13, "Permission denied")
-        return read(path)
-
-    monkeypatch.setattr(Path, "read_bytes", denied)
-    (tmp_path / "secret.txt").write_bytes(b"x")
-    (tmp_path / "open.txt").write_bytes(TEXT)
-    assert load_corpus(tmp_path).skipped == ("secret.txt (cannot be read: Permission denied)",)
-    with pytest.raises(ValueError, match="cannot be read: Permission denied"):
-        load_corpus(tmp_path / "secret.txt")
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:
@@ -96,11 +82,11 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     with pytest.raises(ValueError, match="found nothing, expected a file, a folder"):
         load_corpus(tmp_path / "gone")
-    with pytest.raises(ValueError, match="found an empty file"):
+    with pytest.raises(ValueError, match=r"empty\.txt': found no text; skipped: empty\.txt \(empty\)$"):
         load_corpus(tmp_path / "empty.txt")
-    with pytest.raises(ValueError, match="skipped: nothing, it is empty"):
+    with pytest.raises(ValueError, match="found no text; skipped: nothing, it is empty"):
         load_corpus(tmp_path / "none")
-    with pytest.raises(ValueError, match=r"found no text file below it; skipped: empty\.txt \(empty\)$"):
+    with pytest.raises(ValueError, match=r"found no text; skipped: empty\.txt \(empty\)$"):
         load_corpus(tmp_path)
     with pytest.raises(ValueError, match="empty string"):
         load_corpus("")
@@ -143,6 +129,20 @@ def test_tinyshakespeare_that_is_another_text(shakespeare: Path, monkeypatch: py
     with pytest.raises(ValueError, match=r"the download has 61 bytes and sha256 .*, expected 000"):
         load_corpus("tinyshakespeare")
     assert not shakespeare.exists()
+
+
+def test_tinyshakespeare_that_is_no_file(shakespeare: Path) -> None:
+    """What lies there is asked what it is before it is opened, and no more is taken than a text of that size
+    has."""
+    shakespeare.parent.mkdir()
+    os.mkfifo(shakespeare)
+    with pytest.raises(ValueError, match=r"could not be read or fetched \(not a regular file: a FIFO\)"):
+        load_corpus("tinyshakespeare")
+    shakespeare.unlink()
+    shakespeare.touch()
+    os.truncate(shakespeare, 2**40)
+    with pytest.raises(ValueError, match=r"shakespeare\.txt has 4194304 bytes and sha256"):
+        load_corpus("tinyshakespeare")
 
 
 @pytest.mark.parametrize("error", [urllib.error.URLError("no route"), TimeoutError("timed out")])
@@ -190,6 +190,20 @@ def test_draw_batch_is_pinned() -> None:
     assert (later[1] == again[1]).all()
 
 
+@pytest.mark.clause("ARB-TRAIN-002")
+@pytest.mark.parametrize(("seed", "starts"), [(0, [0, 98]), (1, [1, 99]), (7, [7, 105]), (197, [1, 99])])
+def test_next_batch_is_pinned(seed: int, starts: list[int]) -> None:
+    """196 places, half of them between two rows; the seed turns the starts, steps go on by a window and
+    around the end."""
+    data = np.arange(200, dtype=np.uint8)
+    for step in (0, 1, 24, 25, 48, 49, 200):
+        inputs, targets = next_batch(data, 2, 4, seed=seed, step=step)
+        assert inputs[:, 0].tolist() == [(start + 4 * step) % 196 for start in starts]
+        assert (inputs == inputs[:, :1] + np.arange(4)).all()
+        assert (targets == inputs + 1).all()
+        assert inputs.dtype == targets.dtype == np.int64
+
+
 def test_draw_batch_covers_every_place() -> None:
     """Starts reach both ends and no further, and neither steps nor seeds repeat each other."""
     data = np.arange(12, dtype=np.uint8)
@@ -235,7 +249,7 @@ def test_valid_batches() -> None:
 
 
 def test_command_line(shakespeare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It prints what the corpus is; a refusal is one line on stderr and exit status 1."""
+    """It prints what the corpus is; a refusal is one line on stderr and exit status 2."""
     assert corpus.main(["tinyshakespeare"]) == 0
     shown = capsys.readouterr().out
     for part in (
@@ -248,9 +262,12 @@ def test_command_line(shakespeare: Path, tmp_path: Path, capsys: pytest.CaptureF
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "[red]a.txt").write_bytes(TEXT)
     (tmp_path / "folder" / "[bold]b.txt").touch()
+    (tmp_path / "folder" / "z").symlink_to(tmp_path / "server.txt")
     assert corpus.main([str(tmp_path / "folder")]) == 0
-    assert "[bold]b.txt (empty)" in capsys.readouterr().out
-    assert corpus.main([str(tmp_path / "gone")]) == 1
+    shown = "".join(capsys.readouterr().out.split())
+    assert "[bold]b.txt(empty)" in shown
+    assert "zisalinkto" in shown
+    assert corpus.main([str(tmp_path / "gone")]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1

@@ -1,15 +1,12 @@
-"""Sound: the mu-law and frames by hand, what is decoded and what is left out, and batches that (seed, step)
-alone decide."""
+"""Sound: the mu-law and frames by hand, and batches that (seed, step) alone decide."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-from pathlib import Path
+from decimal import ROUND_FLOOR, Decimal, localcontext
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
@@ -18,14 +15,9 @@ from arbitor.modalities import frames, from_mu_law, mu_law
 pytest.importorskip("training", reason="the trainers do not ship")
 pytest.importorskip("soundfile", reason="decodes sound files")
 
-import soundfile
+from training.options import Options
+from training.tasks.sound import AudioTask, Sound
 
-from training import entry
-from training.options import Options, parse
-from training.tasks import sound
-from training.tasks.sound import AudioTask, Sound, load_sound, melody
-
-MELODY_SHA256 = "fb3d7b5c41bcd417c173c6bd0382c873336437f0173334cff8bc2ffed72b59d7"
 # 255 |s| + 1 is a power of two, so the logarithms are exact fractions: ln 16 / ln 256 = 1/2
 BY_HAND = {
     -1.0: 0, -1 / 17: 64, -3 / 255: 96, 0.0: 128, 1 / 255: 143, 3 / 255: 159, 1 / 17: 191, 1.0: 255,
@@ -38,6 +30,36 @@ def test_mu_law_by_hand() -> None:
     assert found.dtype == torch.int64
     assert found.tolist() == list(BY_HAND.values())
     assert mu_law(torch.tensor([-0.0, 1e-30, -1e-30])).tolist() == [128, 128, 128]
+
+
+# codes that a logarithm in float32 misses by one
+MISSED_BY_FLOAT32 = {0.5304230451583862: 240, -0.5304230451583862: 15}
+
+
+@pytest.mark.clause("ARB-MODEL-006")
+def test_mu_law_at_the_ends_of_every_code() -> None:
+    """The two float32 samples between which each code ends, by the clause in 50 decimal digits."""
+
+    half = Decimal("0.5")
+
+    def exact(sample: float) -> int:
+        size = (1 + 255 * abs(Decimal(sample))).ln() / Decimal(256).ln()
+        return int(((size.copy_sign(Decimal(sample)) + 1) * half * 255 + half).to_integral_value(ROUND_FLOOR))
+
+    samples = list(MISSED_BY_FLOAT32)
+    with localcontext() as context:
+        context.prec = 50
+        for code in {*range(1, 256)} - {128}:  # which begins at 0, and is that of smaller ones than 1e-18
+            share = abs(2 * code - 256) / 255  # of ln 256 where this code begins
+            end = np.float32(math.copysign((256**share - 1) / 255, code - 128))
+            around = np.nextafter(end, np.float32(-2)), end, np.nextafter(end, np.float32(2))
+            samples += map(float, around)
+        expected = [exact(sample) for sample in samples]
+    assert expected[:2] == list(MISSED_BY_FLOAT32.values())
+    assert mu_law(torch.tensor(samples, dtype=torch.float32)).tolist() == expected
+    assert mu_law(torch.tensor(samples, dtype=torch.float64)).tolist() == expected
+    ends = torch.tensor(expected[2:]).reshape(254, 3)
+    assert (ends[:, 2] - ends[:, 0]).tolist() == [1] * 254
 
 
 @pytest.mark.clause("ARB-MODEL-006")
@@ -68,108 +90,6 @@ def test_frames_by_hand() -> None:
     for wrong in (torch.zeros(1, 1), torch.zeros(4), torch.zeros(1, 1, 4)):
         with pytest.raises(ValueError, match=r"waveform must have shape \[B, S\], S at least 2"):
             frames(wrong, 2)
-
-
-def test_the_default_corpus(capsys: pytest.CaptureFixture[str]) -> None:
-    """The same bytes on every machine, 16 bits a sample, and said to be synthesised."""
-    found = load_sound()
-    samples = np.concatenate([found.train, found.valid])
-    assert found.sha256 == hashlib.sha256(samples.tobytes()).hexdigest() == MELODY_SHA256
-    assert (found.rate, len(found.train), len(found.valid)) == (8000, 432_000, 48_000)
-    assert samples.dtype == np.float32
-    assert np.array_equal(samples, melody())
-    assert np.array_equal(samples * 2**15, np.round(samples * 2**15))
-    assert 0.85 < np.abs(samples).max() < 0.95
-    assert "synthesised" in found.name
-    assert "synthesised" in str(sound.__doc__)
-    with pytest.raises(SystemExit):
-        parse("a trainer", ["--help"], data="audio")
-    assert "synthesised" in capsys.readouterr().out
-
-
-Waveform = npt.NDArray[np.float64]
-
-
-def write(path: Path, samples: Waveform | list[float] | list[list[float]], rate: int = 8000) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    subtype = "FLOAT" if path.name.startswith("float") else "PCM_16"
-    soundfile.write(path, np.asarray(samples), rate, subtype=subtype)
-
-
-def whole(found: Sound) -> list[float]:
-    return [float(sample) for sample in np.concatenate([found.train, found.valid])]
-
-
-def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In the order of the paths, channels averaged; what is of no use is named, with the reason."""
-    write(tmp_path / "b.flac", [0.5, -0.5])
-    write(tmp_path / "a" / "stereo.WAV", [[0.5, -0.25], [-1.0, 0.5]])
-    write(tmp_path / ".hidden" / "c.wav", [0.75])
-    write(tmp_path / "float_loud.wav", [0.5, 1.5])
-    write(tmp_path / "float_nan.wav", [0.5, math.nan])
-    write(tmp_path / "silent.wav", [])
-    (tmp_path / "corrupt.wav").write_bytes(b"RIFF\x10\0\0\0WAVEnonsense")
-    (tmp_path / "empty.flac").touch()
-    (tmp_path / "cover.png").write_bytes(b"\x89PNG")
-    (tmp_path / "link.wav").symlink_to("b.flac")
-    whole_file = (tmp_path / "b.flac").read_bytes()
-    (tmp_path / "cut.flac").write_bytes(whole_file[: len(whole_file) // 2])
-    found = load_sound(tmp_path)
-    assert whole(found) == [0.125, -0.25, 0.5, -0.5]
-    assert (
-        found.sha256
-        == hashlib.sha256(np.array([0.125, -0.25, 0.5, -0.5], dtype=np.float32).tobytes()).hexdigest()
-    )
-    reasons = {line.split(" (")[0]: line.split(" (", 1)[1] for line in found.skipped}
-    wav = {f"{name}.wav" for name in ("corrupt", "float_loud", "float_nan", "link", "silent")}
-    assert set(reasons) == wav | {"cover.png", "cut.flac", "empty.flac"}
-    for name in ("corrupt.wav", "cut.flac", "empty.flac"):
-        assert reasons[name].startswith("cannot be decoded: ")
-    assert reasons["float_loud.wav"] == reasons["float_nan.wav"] == "has samples outside -1..1)"
-    assert (reasons["silent.wav"], reasons["cover.png"]) == ("empty)", "not .wav or .flac)")
-    assert reasons["link.wav"] == "not a regular file)"
-    write(tmp_path / "long.wav", [0.25] * 200)
-    small = "--d-model 16 --layers 1 --heads 2 --batch 1 --ctx 2 --frame 4 --steps 1 --threads 1 --no-save"
-    flags = [*small.split(), "--backend", "torch", "--device", "cpu", "--audio-data", str(tmp_path)]
-    assert entry.main("a test", flags, kind=AudioTask) == 0
-    shown = capsys.readouterr().err
-    assert "skipped corrupt.wav (cannot be decoded" in shown
-    assert "skipped silent.wav (empty)" in shown
-
-
-def test_a_file_is_its_samples_whatever_holds_them(tmp_path: Path) -> None:
-    samples = [0.5, -0.25, 0.125] * 20
-    for name in ("a.wav", "b.flac", "c.aiff"):
-        write(tmp_path / name, samples)
-    first, second, third = (load_sound(str(tmp_path / name)) for name in ("a.wav", "b.flac", "c.aiff"))
-    assert whole(first) == samples
-    assert first.sha256 == second.sha256 == third.sha256
-    assert (first.name, len(first.valid), first.rate) == ("a.wav", 6, 8000)
-
-
-def test_nothing_is_left(tmp_path: Path) -> None:
-    """Each refusal says what was found."""
-    (tmp_path / "none").mkdir()
-    with pytest.raises(ValueError, match="found nothing, expected a file or a folder"):
-        load_sound(tmp_path / "gone")
-    with pytest.raises(ValueError, match="found nothing, expected a file or a folder"):
-        load_sound("")
-    with pytest.raises(ValueError, match="found no sound; skipped: nothing, it is empty"):
-        load_sound(tmp_path / "none")
-    (tmp_path / "corrupt.wav").write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"found no sound; skipped: corrupt\.wav \(cannot be decoded"):
-        load_sound(tmp_path / "corrupt.wav")
-    for number in range(7):
-        (tmp_path / f"{number}.txt").touch()
-    with pytest.raises(ValueError, match=r"and 3 more$"):
-        load_sound(tmp_path)
-
-
-def test_one_rate(tmp_path: Path) -> None:
-    write(tmp_path / "a.wav", [0.5] * 9, 8000)
-    write(tmp_path / "b.wav", [0.5] * 9, 16000)
-    with pytest.raises(ValueError, match=r"b\.wav has 16000 samples a second and a\.wav has 8000"):
-        load_sound(tmp_path)
 
 
 def task_on(train: list[float], valid: list[float] | None = None, **options: Any) -> AudioTask:

@@ -13,7 +13,7 @@ import torch
 
 from arbitor.conformance.judge.target import REFERENCE, Target, substituted, target_of
 from arbitor.conformance.operations.common import Total
-from arbitor.conformance.operations.large import compare_large, elements, extents_of
+from arbitor.conformance.operations.wide.large import compare_large, elements, extents_of
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import select
 

@@ -120,6 +120,70 @@ def test_what_cannot_be_read_is_named_and_skipped(tmp_path: Path) -> None:
     assert all(len(line.splitlines()) == 1 and str(tmp_path) not in line for line in found.skipped)
 
 
+@pytest.mark.clause("ARB-TRAIN-002")
+@pytest.mark.parametrize("bare", ["", "empty.png", "notes.txt", ".hidden.png"])
+def test_labels_count_the_classes_that_have_images(tmp_path: Path, bare: str) -> None:
+    """A sub-folder without an image, first, between or last, is no class and takes no label."""
+    for number, name in enumerate(("bird", "dog", "fox")):
+        (tmp_path / name).mkdir()
+        for copy in range(5):
+            Image.new("L", (8, 8), 10 * number + copy).save(tmp_path / name / f"{copy}.png")
+    for name in ("ant", "cat", "zebra"):
+        (tmp_path / name).mkdir()
+        if bare:
+            (tmp_path / name / bare).write_bytes(b"no image" * (bare == "notes.txt"))
+    found = data.load_images(tmp_path)
+    assert found.classes == ("bird", "dog", "fox")
+    for part in (found.train, found.valid):
+        grey = np.round((part.images[:, 0, 0, 0] + 1) * 127.5).astype(np.int64)
+        assert part.labels.tolist() == (grey // 10).tolist()
+    assert sorted([*found.train.labels, *found.valid.labels]) == [0] * 5 + [1] * 5 + [2] * 5
+    assert found.notes == tuple(f"{name}/ has no image and is no class" for name in ("ant", "cat", "zebra"))
+
+
+@pytest.mark.clause("ARB-TRAIN-002")
+def test_no_image_is_in_both_parts(tmp_path: Path) -> None:
+    """Neither by a hidden folder, nor by a link to it, nor by a link of the file system."""
+    root = tmp_path / "images"
+    for number in range(20):
+        place = root / f"class{number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), number).save(place / f"{number}.png")
+        (place / "links").mkdir(exist_ok=True)
+        (place / ".ipynb_checkpoints").mkdir(exist_ok=True)
+        whole = (place / f"{number}.png").read_bytes()
+        (place / ".ipynb_checkpoints" / f"{number}-checkpoint.png").write_bytes(whole)
+        (place / "links" / f"{number}.png").symlink_to(place / f"{number}.png")
+        (root / f"class{number % 2}" / f"hard{number}.png").hardlink_to(place / f"{number}.png")
+    found = data.load_images(root)
+    train, valid = (
+        {round((value + 1) * 127.5) for value in part.images[:, 0, 0, 0].tolist()}
+        for part in (found.train, found.valid)
+    )
+    assert (len(found.train), len(found.valid)) == (len(train), len(valid)) == (16, 4)
+    assert train | valid == set(range(20))
+    assert found.notes == ()
+    assert sum("the same file as" in line for line in found.skipped) == 40
+    assert sum(line.endswith("/.ipynb_checkpoints/ (hidden)") for line in found.skipped) == 2
+
+
+def test_copies_in_both_parts_are_said(tmp_path: Path) -> None:
+    """They are files of their own and are read; that they make the validation easier is said."""
+    found = data.load_images(folder_of(tmp_path, 2, 5))
+    assert found.notes == ("2 of 2 images to validate on have the pixels of one to train on",)
+    assert data.load_images().notes == ()
+
+
+def test_what_is_in_no_class_is_named(tmp_path: Path) -> None:
+    root = folder_of(tmp_path)
+    (root / "loose.png").write_bytes((root / "class00" / "0.png").read_bytes())
+    (root / "README").write_text("about")
+    assert data.load_images(root).skipped == (
+        "README (in no class's sub-folder)",
+        "loose.png (in no class's sub-folder)",
+    )
+
+
 @pytest.mark.parametrize(
     ("classes", "found"), [(0, "0 images in 0"), (1, "4 images in 1"), (32, "128 images in 32")]
 )
@@ -148,10 +212,11 @@ def test_images_without_sub_folders(tmp_path: Path) -> None:
     assert why_refused(cat) == f"; 2 images lie directly in the folder: {own}"
     (cat / "1.png").write_text("no image")
     (cat / ".hidden").touch()
-    said = f"; 1 image lies directly in the folder: {own}; skipped: 1.png (not an image that Pillow knows)"
+    left = ".hidden (hidden), 1.png (not an image that Pillow knows)"
+    said = f"; 1 image lies directly in the folder: {own}; skipped: {left}"
     assert why_refused(cat) == said
     (cat / "0.png").unlink()
-    assert why_refused(cat) == "; skipped: 1.png (not an image that Pillow knows)"
+    assert why_refused(cat) == f"; skipped: {left}"
 
 
 def test_what_is_empty_and_what_is_not(tmp_path: Path) -> None:

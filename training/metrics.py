@@ -1,0 +1,138 @@
+"""What a run measures. Logged are means over a window: the updates since the line before, however many.
+
+A window ends where a line is due, and with the run; one that a checkpoint cuts goes on from it. So its length
+is counted, and is not the log interval: an interval is rounded up to a multiple of --accum, and the last
+window is what was left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from arbitor.kernels.reading import schema_fault
+from arbitor.update import COUNTS
+
+MOST = 2**63 - 1
+_COUNT = {"type": "integer", "minimum": 0, "maximum": MOST}
+_FLOAT = r"^(nan|-?inf|-?0x[01]\.[0-9a-f]{13}p[+-][0-9]{1,3}|-?0x0\.0p\+0)$"  # as float.hex writes it
+PENDING: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["losses", "counts", "metrics"],
+    "properties": {
+        "losses": {"type": "array", "items": {"type": "string", "pattern": _FLOAT}},
+        "counts": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": list(COUNTS),
+            "properties": dict.fromkeys(COUNTS, _COUNT),
+        },
+        "metrics": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["lines", "bytes", "sha256"],
+            "properties": {
+                "lines": _COUNT,
+                "bytes": _COUNT,
+                "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            },
+        },
+    },
+}
+
+
+@dataclass
+class Result:
+    """What a run measured. `losses` has one entry a logged line, `valid` one a validation; `measures` and
+    `experts`, the passes and the shares of experts by block, are from the last one; `guess` is what knowing
+    frequencies alone would score.
+
+    `backend` and `reason` are the backend and why it was taken; a baseline has none.
+    """
+
+    name: str
+    backend: str = ""
+    reason: str = ""
+    steps: int = 0
+    losses: list[float] = field(default_factory=list)
+    valid: list[float] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    unit: str = ""
+    guess: float = math.nan
+    guess_name: str = ""
+    measures: dict[str, float] = field(default_factory=dict)
+    experts: list[dict[str, Any]] = field(default_factory=list)
+    digest: str = ""
+    float_parameters: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+
+
+def due(done: int, interval: int, accum: int, steps: int) -> bool:
+    """Whether something of this interval falls on step `done`: on multiples of both, and at the end
+    (ARB-RUN-008); never with interval 0."""
+    return interval > 0 and (done % _every(interval, accum) == 0 or done == steps)
+
+
+def left_over(done: int, interval: int, accum: int, steps: int) -> int:
+    """Steps since the last line, at step `done`."""
+    return 0 if interval == 0 or done == steps else done % _every(interval, accum)
+
+
+def _every(interval: int, accum: int) -> int:
+    return -(-interval // accum) * accum
+
+
+def pending_fault(pending: Any, updates: int) -> str | None:
+    """What is wrong with a checkpoint's `pending`, in words that follow it, or None: a window of `updates`
+    updates, and what was written of metrics.jsonl."""
+    fault = schema_fault(pending, PENDING)
+    if fault is None and len(pending["losses"]) != updates:
+        fault = f"has {len(pending['losses'])} losses, expected those of {updates} updates"
+    return fault
+
+
+class Window:
+    """Losses and counts of the updates since the last line, on `device`: they are read when they are
+    logged."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._losses: list[torch.Tensor] = []
+        self._counts = self._no_counts()
+
+    def add(self, loss: torch.Tensor, counts: torch.Tensor | None) -> None:
+        """One update: its loss float32 [], and its counts int64 [5] by COUNTS, None where none are made."""
+        self._losses.append(loss)
+        if counts is not None:
+            self._counts += counts
+
+    def take(self) -> dict[str, float]:
+        """Means an update, by name; the window is empty afterwards. A loss that is not finite is NaN."""
+        updates = len(self._losses)
+        record = {"loss": torch.stack(self._losses).double().mean().item()}
+        record |= {name: total / updates for name, total in zip(COUNTS, self._counts.tolist(), strict=True)}
+        self._losses.clear()
+        self._counts = self._no_counts()
+        return record
+
+    def state(self) -> dict[str, Any]:
+        """The window as JSON, to the bit."""
+        return {
+            "losses": [float(loss).hex() for loss in self._losses],
+            "counts": dict(zip(COUNTS, self._counts.tolist(), strict=True)),
+        }
+
+    def load_state(self, pending: Mapping[str, Any]) -> None:
+        """Take over what `state` gave."""
+        losses = [float.fromhex(loss) for loss in pending["losses"]]
+        self._losses = [torch.tensor(loss, dtype=torch.float32, device=self._device) for loss in losses]
+        self._counts += torch.tensor([pending["counts"][name] for name in COUNTS], device=self._device)
+
+    def _no_counts(self) -> torch.Tensor:
+        return torch.zeros(len(COUNTS), dtype=torch.int64, device=self._device)
