@@ -104,7 +104,7 @@ def declared_by(module: ModuleType, name: str) -> Capabilities | None:
     if found is None:
         return None
     if isinstance(found, str | Path):
-        return load(Path(module.__file__ or "").parent / found)
+        return load(Path(getattr(module, "__file__", None) or "").parent / found)  # absolute of one elsewhere
     return parse(found, f"capabilities of {name}")
 
 
