@@ -9,6 +9,7 @@ happens.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -143,7 +144,8 @@ class Starter:
         self.stillborn = 0
         self._have_collected.add(node.gateway.id)
         if not self.collected.known and self._folder is not None:
-            self.collected.known = json.loads((self._folder / TESTS).read_text(encoding="utf-8"))
+            with contextlib.suppress(FileNotFoundError):  # of a file that is not there nothing is collected
+                self.collected.known = json.loads((self._folder / TESTS).read_text(encoding="utf-8"))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
