@@ -1,1 +1,0 @@
-"""Ternary layers in a model of one's own. Imports conformance/judge and the API."""
