@@ -176,7 +176,7 @@ def test_every_argument_is_drawn_at_both_ends(operation: str) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_end_is_an_example_of_its_own(operation: str) -> None:
-    """Beside what is drawn, each end comes for certain (`ends` in operations/common.py), everywhere in the
+    """Beside what is drawn, each end comes for certain (`agreement` in operations/common.py), all over the
     array."""
     given = [(name, END[end], a) for group, end, a in at_ends(operation) for name in group]
     assert {(name, end) for name, end, _ in given} == ends_that_are(operation)

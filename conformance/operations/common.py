@@ -1,6 +1,6 @@
 """Tests that every operation has, as factories: a test file calls them with its operation.
 
-    test_agrees = agreement("pack", "ARB-PACK-001")
+    test_agrees, test_ends = agreement("pack", "ARB-PACK-001")
 
 And short names for the tensors that probes are written with.
 """
@@ -104,28 +104,23 @@ def to_bits(tensor: torch.Tensor) -> Any:
     return (tensor.contiguous().view(torch.int32).long() & 0xFFFFFFFF).tolist()
 
 
-def agreement(operation: str, *clauses: str) -> Test:
-    """Every legal call gives what the judge gives, and changes no input."""
-
-    @pytest.mark.clause(*clauses, "ARB-UPD-003")
-    @given(arguments=arguments_of(operation))
-    def test(target: Target, arguments: Arguments) -> None:
-        target.check(operation, arguments)
-
-    return cast(Test, test)
-
-
-def ends(operation: str, *clauses: str) -> Test:
-    """As `agreement`, with each argument at both ends of what it may be, and of several long groups."""
+def agreement(operation: str, *clauses: str) -> tuple[Test, Test]:
+    """Every legal call gives what the judge gives, and changes no input: drawn ones, and for certain those
+    with each argument at both ends of what it may be, and of several long groups."""
     calls = {f"{'-'.join(names)}-{END[end]}": found for names, end, found in at_ends(operation)}
     calls |= {f"groups-of-{found['group_size']}": found for found in with_long_groups(operation)}
 
     @pytest.mark.clause(*clauses, "ARB-UPD-003")
-    @pytest.mark.parametrize("arguments", calls.values(), ids=calls)
-    def test(target: Target, arguments: Arguments) -> None:
+    @given(arguments=arguments_of(operation))
+    def agrees(target: Target, arguments: Arguments) -> None:
         target.check(operation, arguments)
 
-    return cast(Test, test)
+    @pytest.mark.clause(*clauses, "ARB-UPD-003")
+    @pytest.mark.parametrize("arguments", calls.values(), ids=calls)
+    def ends(target: Target, arguments: Arguments) -> None:
+        target.check(operation, arguments)
+
+    return cast(Test, agrees), cast(Test, ends)
 
 
 def refusals(operation: str, *clauses: str) -> Test:

@@ -7,6 +7,7 @@ import ctypes
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial
 
@@ -72,19 +73,29 @@ def expected_of(target: Target, operation: str) -> list[tuple[Arguments, Arrays]
     return [(arguments, call(target.judge, operation, given(hold(arguments)))) for arguments in calls]
 
 
+def check_calls(target: Target, operation: str, run: Callable[[Arguments], Arrays]) -> None:
+    """`run` makes of each call's arguments, placed, what the judge gives, and what later training can use."""
+    target.needs(operation)
+    for arguments, expected in expected_of(target, operation):
+        found = run(arguments)
+        assert_same(operation, arguments, expected, taken(found), target.backend.name)
+        results = {array.name: found[array.name] for array in OPERATIONS[operation].results}
+        marked = [name for name, array in results.items() if array.is_inference() or array.requires_grad]
+        assert marked == [], "not of use in later training"
+
+
 @pytest.mark.clause("ARB-UPD-003", "ARB-LIN-001", "ARB-LIN-002", "ARB-LIN-005", "ARB-QUANT-010")
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_no_setting_changes_a_result(target: Target, operation: str, setting: str) -> None:
     """And what comes of it can be used under any other."""
-    target.needs(operation)
-    for arguments, expected in expected_of(target, operation):
+
+    def run(arguments: Arguments) -> Arrays:
         mine = target.placed(arguments)
         with SETTINGS[setting](target.device):
-            found = call(target.backend, operation, mine, target.device)
-        assert_same(operation, arguments, expected, taken(found), target.backend.name)
-        marked = [name for name, array in found.items() if array.is_inference() or array.requires_grad]
-        assert marked == [], "not of use in later training"
+            return call(target.backend, operation, mine, target.device)
+
+    check_calls(target, operation, run)
 
 
 @pytest.mark.clause("ARB-UPD-003")
@@ -106,56 +117,60 @@ def test_a_setting_stays_the_callers(target: Target, operation: str, setting: st
 @pytest.mark.clause("ARB-UPD-003", "ARB-QUANT-010")
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_all_settings_at_once(target: Target, operation: str) -> None:
-    target.needs(operation)
-    for arguments, expected in expected_of(target, operation):
+    def run(arguments: Arguments) -> Arrays:
         mine = target.placed(arguments)
         with ExitStack() as stack:
             for setting in SETTINGS.values():
                 stack.enter_context(setting(target.device))
-            found = call(target.backend, operation, mine, target.device)
-        assert_same(operation, arguments, expected, taken(found), target.backend.name)
+            return call(target.backend, operation, mine, target.device)
+
+    check_calls(target, operation, run)
 
 
 @pytest.mark.clause("ARB-UPD-001", "ARB-UPD-002", "ARB-UPD-003")
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("operation", IN_PLACE)
-def test_state_of_inference_mode_is_updated(target: Target, operation: str) -> None:
+def test_state_of_inference_mode_is_updated(target: Target, operation: str, again: bool) -> None:
     """Of tensors that were made in torch.inference_mode(), out of it and in it."""
-    target.needs(operation)
-    for arguments, expected in expected_of(target, operation):
-        for again in (False, True):
-            with torch.inference_mode():
-                mine = target.placed(arguments)
-            with torch.inference_mode(again):
-                found = call(target.backend, operation, mine, target.device)
-            assert_same(operation, arguments, expected, taken(found), target.backend.name)
+
+    def run(arguments: Arguments) -> Arrays:
+        with torch.inference_mode():
+            mine = target.placed(arguments)
+        with torch.inference_mode(again):
+            return call(target.backend, operation, mine, target.device)
+
+    check_calls(target, operation, run)
 
 
 @pytest.mark.clause("ARB-QUANT-003", "ARB-QUANT-010")
 @pytest.mark.parametrize("operation", WITH_FLOATS)
 def test_floats_that_require_grad(target: Target, operation: str) -> None:
     """As activations do: integers of them have no gradient."""
-    target.needs(operation)
-    for arguments, expected in expected_of(target, operation):
+
+    def run(arguments: Arguments) -> Arrays:
         mine = target.placed(arguments)
         mine["dy" if operation == "quantise_columns" else "x"].requires_grad_()
-        found = call(target.backend, operation, mine, target.device)
-        assert_same(operation, arguments, expected, taken(found), target.backend.name)
+        return call(target.backend, operation, mine, target.device)
+
+    check_calls(target, operation, run)
 
 
 @pytest.mark.clause("ARB-QUANT-010")
 @pytest.mark.parametrize("operation", WITH_FLOATS)
 def test_threads_that_flush_for_ever(target: Target, operation: str) -> None:
     """torch has such ones once they were started while the process flushed, and nothing ends that."""
-    target.needs(operation)
-    for arguments, expected in expected_of(target, operation):
+
+    def run(arguments: Arguments) -> Arrays:
         mine = target.placed(arguments)
         try:
-            found = in_flushing_threads(partial(call, target.backend, operation, mine, target.device))
+            found: Arrays = in_flushing_threads(partial(call, target.backend, operation, mine, target.device))
+            return found
         except RuntimeError as error:
             if "no thread of torch flushes" in str(error):
                 pytest.skip(str(error))
             raise
-        assert_same(operation, arguments, expected, taken(found), target.backend.name)
+
+    check_calls(target, operation, run)
 
 
 @pytest.mark.clause("ARB-LIN-003")

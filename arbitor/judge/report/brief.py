@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ from typing import Any
 from arbitor.checkpoint import write_whole
 from arbitor.judge.records import laid_out
 from arbitor.judge.seal import FOOTER
-from arbitor.kernels import reading
-from arbitor.kernels.reading import Unreadable, cut
-from arbitor.refusal import LONGEST, plain, refuse
+from arbitor.refusal import plain, refuse
 
-from .check import MOST, REJECTED, parsed, verdict
+from .check import looked_at, parsed, verdict
 from .sums import CRASHED, FAILED, WAIVED, counts_of
 
 _SHOWN = ("name", "module", "arrays", "device")  # of the backend; what it declares is in its source
@@ -30,21 +27,15 @@ _KEPT = ("run", "machine", "source", "selection", "counts", "not_run", "totals",
 def write_summary(path: Path, out: Path) -> int:
     """Write the summary of the report `path` to `out`; gives 0, 1 if the report is rejected (check.py), 2 if
     it cannot be read or `out` not be written."""
-    try:
-        data = reading.file_bytes(path, MOST)
-    except OSError as error:
-        return refuse(f"{path}: {error.strerror}")
-    except Unreadable as error:
-        return refuse(f"{path}: {error}")
-    try:
+
+    def write(data: bytes) -> None:
         write_whole(out, laid_out(summary_of(data, path.name)).encode())
+        print(plain(f"written: {out}"))
+
+    try:
+        return looked_at(path, write)
     except OSError as error:
         return refuse(f"{error.filename or out}: {error.strerror}")
-    except ValueError as error:
-        print(plain(cut(f"{path}: rejected: {error}", LONGEST)), file=sys.stderr)
-        return REJECTED
-    print(plain(f"written: {out}"))
-    return 0
 
 
 def summary_of(data: bytes, name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,12 @@ REJECTED = 1
 
 def check(path: Path) -> int:
     """Say in one sentence whether the report is accepted; gives 0, 1 if it is not, 2 if it cannot be read."""
+    return looked_at(path, lambda data: print(plain(cut(f"{path}: {verdict(data)}", LONGEST))))
+
+
+def looked_at(path: Path, use: Callable[[bytes], object]) -> int:
+    """Use the bytes of a report; gives 0, 1 if that raises ValueError, since it is none then, or 2 if it
+    cannot be read, with a sentence each."""
     try:
         data = reading.file_bytes(path, MOST)
     except OSError as error:
@@ -35,7 +41,7 @@ def check(path: Path) -> int:
     except Unreadable as error:
         return refuse(f"{path}: {error}")
     try:
-        print(plain(cut(f"{path}: {verdict(data)}", LONGEST)))
+        use(data)
     except ValueError as error:
         print(plain(cut(f"{path}: rejected: {error}", LONGEST)), file=sys.stderr)
         return REJECTED

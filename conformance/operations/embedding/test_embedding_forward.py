@@ -7,7 +7,6 @@ from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Arguments, Target
 from arbitor.conformance.operations.common import (
     agreement,
-    ends,
     int8,
     int64,
     layouts,
@@ -19,8 +18,7 @@ from arbitor.conformance.operations.common import (
 from arbitor.conformance.operations.device_refusals import refuses_on_device
 from arbitor.conformance.operations.first_illegal import first_of_two_tokens
 
-test_agrees = agreement("embedding_forward", "ARB-EMB-001", "ARB-STATE-002")
-test_ends = ends("embedding_forward", "ARB-EMB-001", "ARB-STATE-002")
+test_agrees, test_ends = agreement("embedding_forward", "ARB-EMB-001", "ARB-STATE-002")
 test_refuses = refusals("embedding_forward")
 test_layouts = layouts("embedding_forward")
 test_repeats = repetition("embedding_forward")

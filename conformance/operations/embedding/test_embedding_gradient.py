@@ -4,13 +4,12 @@ import pytest
 import torch
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import agreement, ends, int8, int64, layouts, refusals, repetition
+from arbitor.conformance.operations.common import agreement, int8, int64, layouts, refusals, repetition
 from arbitor.conformance.operations.device_refusals import refuses_on_device
 from arbitor.conformance.operations.first_illegal import first_of_two_tokens
 from arbitor.conformance.operations.rails import rails
 
-test_agrees = agreement("embedding_gradient", "ARB-EMB-003")
-test_ends = ends("embedding_gradient", "ARB-EMB-003")
+test_agrees, test_ends = agreement("embedding_gradient", "ARB-EMB-003")
 test_refuses = refusals("embedding_gradient")
 test_layouts = layouts("embedding_gradient")
 test_repeats = repetition("embedding_gradient")

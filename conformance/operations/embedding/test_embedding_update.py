@@ -10,7 +10,6 @@ from arbitor.conformance.judge.target import Arguments, Target
 from arbitor.conformance.operations.common import (
     HOW,
     agreement,
-    ends,
     int8,
     int16,
     int32,
@@ -24,8 +23,9 @@ from arbitor.conformance.operations.device_refusals import refuses_on_device
 from arbitor.conformance.operations.first_illegal import first_of_two_tokens
 from arbitor.conformance.operations.rails import rails
 
-test_agrees = agreement("embedding_update", "ARB-EMB-004", "ARB-EMB-005", "ARB-EMB-003", "ARB-STATE-004")
-test_ends = ends("embedding_update", "ARB-EMB-004", "ARB-EMB-005", "ARB-EMB-003", "ARB-STATE-004")
+test_agrees, test_ends = agreement(
+    "embedding_update", "ARB-EMB-004", "ARB-EMB-005", "ARB-EMB-003", "ARB-STATE-004"
+)
 test_refuses = refusals("embedding_update")
 test_layouts = layouts("embedding_update")
 test_repeats = repetition("embedding_update")

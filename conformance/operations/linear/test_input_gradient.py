@@ -7,7 +7,6 @@ from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Arguments, Target
 from arbitor.conformance.operations.common import (
     agreement,
-    ends,
     int8,
     layouts,
     packed,
@@ -18,8 +17,9 @@ from arbitor.conformance.operations.common import (
 )
 from arbitor.conformance.operations.rails import rails
 
-test_agrees = agreement("input_gradient", "ARB-LIN-002", "ARB-LIN-003", "ARB-LIN-004", "ARB-STATE-002")
-test_ends = ends("input_gradient", "ARB-LIN-002", "ARB-LIN-003", "ARB-LIN-004", "ARB-STATE-002")
+test_agrees, test_ends = agreement(
+    "input_gradient", "ARB-LIN-002", "ARB-LIN-003", "ARB-LIN-004", "ARB-STATE-002"
+)
 test_refuses = refusals("input_gradient")
 test_layouts = layouts("input_gradient")
 test_repeats = repetition("input_gradient")

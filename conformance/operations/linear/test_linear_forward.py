@@ -9,7 +9,6 @@ from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Arguments, Target
 from arbitor.conformance.operations.common import (
     agreement,
-    ends,
     int8,
     layouts,
     packed,
@@ -19,8 +18,9 @@ from arbitor.conformance.operations.common import (
 )
 from arbitor.conformance.operations.rails import rails
 
-test_agrees = agreement("linear_forward", "ARB-LIN-001", "ARB-LIN-003", "ARB-LIN-004", "ARB-STATE-002")
-test_ends = ends("linear_forward", "ARB-LIN-001", "ARB-LIN-003", "ARB-LIN-004", "ARB-STATE-002")
+test_agrees, test_ends = agreement(
+    "linear_forward", "ARB-LIN-001", "ARB-LIN-003", "ARB-LIN-004", "ARB-STATE-002"
+)
 test_refuses = refusals("linear_forward")
 test_layouts = layouts("linear_forward")
 test_repeats = repetition("linear_forward")

@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import agreement, ends, int8, layouts, refusals, repetition
+from arbitor.conformance.operations.common import agreement, int8, layouts, refusals, repetition
 from arbitor.conformance.operations.rails import rails
 
-test_agrees = agreement("weight_gradient", "ARB-LIN-005")
-test_ends = ends("weight_gradient", "ARB-LIN-005")
+test_agrees, test_ends = agreement("weight_gradient", "ARB-LIN-005")
 test_refuses = refusals("weight_gradient")
 test_layouts = layouts("weight_gradient")
 test_repeats = repetition("weight_gradient")

@@ -3,11 +3,10 @@
 import pytest
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import agreement, ends, int8, layouts, refusals, repetition
+from arbitor.conformance.operations.common import agreement, int8, layouts, refusals, repetition
 from arbitor.conformance.operations.first_illegal import first_of_two
 
-test_agrees = agreement("pack", "ARB-PACK-001", "ARB-PACK-002")
-test_ends = ends("pack", "ARB-PACK-001", "ARB-PACK-002")
+test_agrees, test_ends = agreement("pack", "ARB-PACK-001", "ARB-PACK-002")
 test_refuses = refusals("pack")
 test_layouts = layouts("pack")
 test_repeats = repetition("pack")

@@ -4,11 +4,10 @@ import pytest
 
 from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import agreement, ends, int8, layouts, refusals, repetition
+from arbitor.conformance.operations.common import agreement, int8, layouts, refusals, repetition
 from arbitor.conformance.operations.first_illegal import first_of_two
 
-test_agrees = agreement("pack_dense", "ARB-PACK-005")
-test_ends = ends("pack_dense", "ARB-PACK-005")
+test_agrees, test_ends = agreement("pack_dense", "ARB-PACK-005")
 test_refuses = refusals("pack_dense")
 test_layouts = layouts("pack_dense")
 test_repeats = repetition("pack_dense")

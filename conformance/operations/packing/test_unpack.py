@@ -3,11 +3,10 @@
 import pytest
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import agreement, ends, layouts, refusals, repetition, uint8
+from arbitor.conformance.operations.common import agreement, layouts, refusals, repetition, uint8
 from arbitor.conformance.operations.first_illegal import first_of_two
 
-test_agrees = agreement("unpack", "ARB-PACK-001")
-test_ends = ends("unpack", "ARB-PACK-001")
+test_agrees, test_ends = agreement("unpack", "ARB-PACK-001")
 test_refuses = refusals("unpack")
 test_layouts = layouts("unpack")
 test_repeats = repetition("unpack")

@@ -3,11 +3,10 @@
 import pytest
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import agreement, ends, layouts, refusals, repetition, uint8
+from arbitor.conformance.operations.common import agreement, layouts, refusals, repetition, uint8
 from arbitor.conformance.operations.first_illegal import first_of_two
 
-test_agrees = agreement("unpack_dense", "ARB-PACK-005")
-test_ends = ends("unpack_dense", "ARB-PACK-005")
+test_agrees, test_ends = agreement("unpack_dense", "ARB-PACK-005")
 test_refuses = refusals("unpack_dense")
 test_layouts = layouts("unpack_dense")
 test_repeats = repetition("unpack_dense")

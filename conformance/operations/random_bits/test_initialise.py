@@ -3,10 +3,9 @@
 import pytest
 
 from arbitor.conformance.judge.target import Target
-from arbitor.conformance.operations.common import agreement, ends, refusals, repetition
+from arbitor.conformance.operations.common import agreement, refusals, repetition
 
-test_agrees = agreement("initialise", "ARB-INIT-001", "ARB-RNG-005")
-test_ends = ends("initialise", "ARB-INIT-001", "ARB-RNG-005")
+test_agrees, test_ends = agreement("initialise", "ARB-INIT-001", "ARB-RNG-005")
 test_refuses = refusals("initialise")
 test_repeats = repetition("initialise")
 

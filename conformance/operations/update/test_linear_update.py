@@ -8,7 +8,6 @@ from arbitor.conformance.judge.target import Target
 from arbitor.conformance.operations.common import (
     HOW,
     agreement,
-    ends,
     int8,
     layouts,
     packed,
@@ -17,8 +16,7 @@ from arbitor.conformance.operations.common import (
 )
 from arbitor.conformance.operations.rails import rails
 
-test_agrees = agreement("linear_update", "ARB-UPD-002", "ARB-LIN-005")
-test_ends = ends("linear_update", "ARB-UPD-002", "ARB-LIN-005")
+test_agrees, test_ends = agreement("linear_update", "ARB-UPD-002", "ARB-LIN-005")
 test_refuses = refusals("linear_update")
 test_layouts = layouts("linear_update")
 test_repeats = repetition("linear_update")

@@ -9,7 +9,6 @@ from arbitor.conformance.judge.target import Arguments, Target
 from arbitor.conformance.operations.common import (
     HOW,
     agreement,
-    ends,
     int8,
     int32,
     layouts,
@@ -18,12 +17,13 @@ from arbitor.conformance.operations.common import (
     repetition,
 )
 
-OWN = (
-    *("ARB-VOTE-001", "ARB-VOTE-002", "ARB-VOTE-003", "ARB-FIRE-001", "ARB-FIRE-002", "ARB-FIRE-003"),
-    *("ARB-SCALE-001", "ARB-SCALE-002", "ARB-SCALE-003", "ARB-SCALE-004", "ARB-UPD-001", "ARB-RNG-005"),
+test_agrees, test_ends = agreement(
+    "ternary_update",
+    *(
+        *("ARB-VOTE-001", "ARB-VOTE-002", "ARB-VOTE-003", "ARB-FIRE-001", "ARB-FIRE-002", "ARB-FIRE-003"),
+        *("ARB-SCALE-001", "ARB-SCALE-002", "ARB-SCALE-003", "ARB-SCALE-004", "ARB-UPD-001", "ARB-RNG-005"),
+    ),
 )
-test_agrees = agreement("ternary_update", *OWN)
-test_ends = ends("ternary_update", *OWN)
 test_refuses = refusals("ternary_update", "ARB-VOTE-004", "ARB-FIRE-003", "ARB-SCALE-003")
 test_layouts = layouts("ternary_update")
 test_repeats = repetition("ternary_update")
