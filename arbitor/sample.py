@@ -21,12 +21,13 @@ from typing import Any
 import torch
 
 from arbitor.kernels import registry
+from arbitor.kernels.plain import plain
 from arbitor.kernels.reading import said
 
 from .checkpoint import CheckpointError, load_checkpoint, ternary_options
 from .main import ARBConfig, ARBModel
 from .parts import PartsOfAFile
-from .refusal import plain, refuse
+from .refusal import refuse
 
 BYTES = 256  # the tokens from here on are specials, which are no text
 START = b"\n"  # stands in for an empty prompt: attention needs something to look at

@@ -18,8 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from arbitor.kernels.plain import plain
+
 from ..checkpoint import FORMAT_VERSION, SPECIFICATION, Checkpoint, CheckpointError, load_checkpoint
-from ..refusal import lacking, plain, refuse
+from ..refusal import lacking, refuse
 from ..state import DTYPE_NAMES
 from .matrices import LARGEST, NEAR, NUMBERS_TENSOR, STATE, Ternary, is_codes, natural, ternary_matrices
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from arbitor.kernels.plain import plain
+
 from ..checkpoint import write_whole
-from ..refusal import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

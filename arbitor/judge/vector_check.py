@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.plain import plain
 from arbitor.kernels.registry import Backend
 
-from ..refusal import plain, refuse
+from ..refusal import refuse
 from .asked import NotUsable, asked_for
 from .vectors import JUDGES, ON_CPU, Vector, VectorsRefused, decode, default_folder, encode, load
 

@@ -1,7 +1,8 @@
 """Kinds of arrays: how the elements of one argument are made, by name.
 
 A kind is a function of a NumPy generator and a shape. Extremes are kinds of their own and not accidents of a
-uniform draw. Integers are int64 until they are stored; float32 is made as patterns.
+uniform draw; the ends of an integer's range are added by draws.py. Integers are int64 until they are stored;
+float32 is made as patterns.
 """
 
 from __future__ import annotations

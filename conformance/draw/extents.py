@@ -45,7 +45,7 @@ def extents(
     """Extents of these letters; where a tile of one is declared, half of them are around it.
 
     `grouped` is the letter of the axis that has groups of `group_size`: where those are longer than all other
-    extents, half of its extents have more than one.
+    extents, half of its extents lie around one group and two, most of them with more than one.
     """
     long = group_size > max(EXTENTS)
     found: dict[str, int] = {}

@@ -65,11 +65,12 @@ def ends_of(array: Array, arguments: Mapping[str, Any]) -> Ends:
     the rows of the table (ARB-EMB-001).
     """
     if array.name == "e":
-        lowest, highest = BOUNDS["e_base"]
+        (lowest, highest), (_, span) = BOUNDS["e_base"], BOUNDS["e_span"]
         assert highest is not None
+        assert span is not None
         base = arguments.get("e_base")
         if base is None:  # embedding_forward: any that a legal band has
-            return lowest, highest + 6
+            return lowest, highest + span
         return base, base + arguments["e_span"]
     if array.name == "tokens":
         return 0, int(arguments["rows"] if "rows" in arguments else len(arguments["codes"])) - 1

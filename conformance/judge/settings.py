@@ -15,6 +15,7 @@ import torch
 
 Setting = Callable[[str], AbstractContextManager[Any]]  # of a type of device
 
+REDUCTIONS = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
 PARALLEL = 1 << 20  # elements of which torch gives each of its threads some
 
 
@@ -32,6 +33,8 @@ def of_this_thread() -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "products": torch.get_float32_matmul_precision(),
         "numpy": np.geterr(),
+        "onednn": torch.backends.mkldnn.enabled,
+        "reductions": [getattr(torch.backends.cuda.matmul, name) for name in REDUCTIONS],
     }
 
 
@@ -71,10 +74,9 @@ def _default_device(device: str) -> Iterator[None]:
 def _coarse(device: str) -> Iterator[None]:
     """Float32 products and reductions as coarse as torch offers them."""
     cuda = torch.backends.cuda.matmul
-    names = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
-    before = {name: getattr(cuda, name) for name in names}
+    before = {name: getattr(cuda, name) for name in REDUCTIONS}
     with _kept(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"):
-        for name in names:
+        for name in REDUCTIONS:
             setattr(cuda, name, True)
         try:
             yield
@@ -97,7 +99,7 @@ def _autocast(dtype: torch.dtype) -> Setting:
     return lambda device: torch.autocast(device, dtype)
 
 
-# the one under which nothing can be learnt, and those that are meant for the float work of a model
+# those under which nothing can be learnt, and those that are meant for the float work of a model
 NO_TRAINING = ("inference mode", "no gradients")
 CASTS = ("autocast bfloat16", "autocast float16")
 SETTINGS: dict[str, Setting] = {

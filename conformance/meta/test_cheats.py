@@ -25,7 +25,6 @@ PACKAGE = cheats.__name__
 HERE = Path(str(cheats.__file__)).parent
 NAMES = sorted(found.name for found in pkgutil.iter_modules([str(HERE)]) if found.name != "lies")
 START = "conftest.py::pytest_configure"
-SPECIAL = (START,)
 ON_GPU = ("wrong_stream",)
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cheats.md"
 
@@ -71,9 +70,7 @@ def suite(backend: str, *parts: str, device: str = "cpu", workers: int = 0) -> l
 def listed(special: bool, gpu: bool = False) -> list[str]:
     """Names of cheats whose test is one of the suite, or is not; and which need a GPU, or do not."""
     return [
-        name
-        for name in NAMES
-        if (about(name)["stopped_by"] in SPECIAL) == special and (name in ON_GPU) == gpu
+        name for name in NAMES if (about(name)["stopped_by"] == START) == special and (name in ON_GPU) == gpu
     ]
 
 

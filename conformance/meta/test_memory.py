@@ -44,6 +44,12 @@ def rearranged(change: Callable[..., Any]) -> Callable[[torch.Tensor], Any]:
     return lambda x: change(x, *select("torch").quantise_nearest_both(x))
 
 
+def in_one_buffer(q: torch.Tensor, q_t: torch.Tensor, e: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The same results, side by side in one buffer."""
+    first, second, third = torch.cat([q, q_t.t(), e[:, None]], 1).split([4, 4, 1], 1)
+    return first, second.t(), third[:, 0]
+
+
 BOTH: dict[str, tuple[Callable[..., Any], str | None]] = {
     "honest": (lambda x, q, q_t, e: (q, q_t, e), None),
     "q_t is a view of q": (lambda x, q, q_t, e: (q, q.t(), e), "q_t shares memory with q"),
@@ -53,7 +59,7 @@ BOTH: dict[str, tuple[Callable[..., Any], str | None]] = {
         "q shares memory with an argument",
     ),
     "in one buffer, side by side": (
-        lambda x, q, q_t, e: (*torch.cat([q, q_t.t(), e[:, None]], 1).split([4, 4, 1], 1),)[::1],
+        lambda x, *results: in_one_buffer(*results),
         None,
     ),
 }

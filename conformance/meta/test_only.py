@@ -79,7 +79,7 @@ def test_one_operation_has_its_own() -> None:
     for test in found - own:
         file, _, parameters = test.partition("[")
         assert not others & set(re.split(r"[^a-z_]+", parameters)), test
-        assert f"{file.partition('::')[0]}" in OF_ALL
+        assert file.partition("::")[0] in OF_ALL
     assert {test.partition("::")[0] for test in found - own} >= {
         "test_vectors.py", "test_buffers.py", "test_settings.py", "test_pointers.py", "test_large.py",
     }  # fmt: skip
@@ -163,7 +163,7 @@ def test_a_backend_of_somebody_else_has_the_kernels_part(config: Asked, kernels:
     assert selection.described(asked) == words
 
 
-def test_a_file_that_is_named_runs(tmp_path: Path) -> None:
+def test_a_file_that_is_named_runs() -> None:
     """Although it is around the kernels and the backend is none of ours."""
     named = find_suite() / "meta" / "test_blame.py"
     words = [sys.executable, "-m", "pytest", str(named), "--collect-only", "-q", "-p", "no:cacheprovider"]
@@ -173,5 +173,6 @@ def test_a_file_that_is_named_runs(tmp_path: Path) -> None:
         )
         for option in ((), ("--kernels",))
     }
+    assert (found[()].returncode, found[("--kernels",)].returncode) == (0, 5)
     assert "test_blame.py::" in found[()].stdout
     assert "test_blame.py::" not in found[("--kernels",)].stdout

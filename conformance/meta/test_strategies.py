@@ -134,7 +134,7 @@ EDGES: dict[str, tuple[str, Edge]] = {
 
 
 # extents end where memory does
-EXTENTS = [name for name, (_, highest) in BOUNDS.items() if highest is None]
+BOUND_BY_MEMORY = [name for name, (_, highest) in BOUNDS.items() if highest is None]
 
 
 def reached(array: torch.Tensor) -> tuple[int | float, int | float]:
@@ -162,7 +162,7 @@ def ends_reached(operation: str, calls: Iterable[Arguments]) -> set[tuple[str, s
 def ends_that_are(operation: str) -> set[tuple[str, str]]:
     """All of them: of each array, and of each integer but what memory bounds."""
     names = [name for name in OPERATIONS[operation].arguments if name != "rule"]
-    highest = {(name, "highest") for name in names if name not in EXTENTS}
+    highest = {(name, "highest") for name in names if name not in BOUND_BY_MEMORY}
     return {(name, "lowest") for name in names} | highest
 
 

@@ -18,9 +18,10 @@ from arbitor.kernels.operations import OPERATIONS
 
 ROWS, BYTES = 1100, 280
 TOKENS = 5000
-# the first, and another: in a tile before it and a later row, in a tile behind it, in its own tile, in its
-# row
+# the first, and another: in its own tile, a later row and an earlier column; in a tile before it, a later row;
+# in a tile behind it; in its row
 PLACES = [
+    ((305, 107), (307, 1)),
     ((307, 276), (309, 0)),
     ((307, 276), (1051, 1)),
     ((505, 108), (1051, 276)),
@@ -37,7 +38,7 @@ MATRICES = {
 
 
 def first_of_two(operation: str, *clauses: str) -> Test:
-    """Of two illegal elements in different tiles the first is named, with its value."""
+    """Of two illegal elements the first is named, with its value, wherever their tiles are."""
     name, legal, one, other, fields = MATRICES[operation]
     width = fields if name == "trits" else 1
 

@@ -208,15 +208,20 @@ def test_a_subnormal_in_full(target: Target) -> None:
 
 @pytest.mark.clause("ARB-LIN-001")
 @pytest.mark.operations("linear_forward")
-@pytest.mark.parametrize("setting", ["autocast bfloat16", "autocast float16"])
-def test_a_sum_that_bfloat16_does_not_hold(target: Target, setting: str) -> None:
-    """127 + 127 + 3 is 257: a matrix product under autocast would give 256."""
-    arguments: Arguments = {"q_x": int8([[127, 127, 3]]), "e_x": int8([0]), "codes": uint8([[0b01101010]])}
-    arguments |= {"e": int8([[0]]), "e_base": 0, "e_span": 0, "group_size": 4}
+@pytest.mark.parametrize(
+    ("setting", "terms"),
+    [("autocast bfloat16", [127, 127, 3]), ("autocast float16", [127] * 16 + [17, 0, 0])],
+)
+def test_a_sum_that_half_the_bits_do_not_hold(target: Target, setting: str, terms: list[int]) -> None:
+    """257 and 2,049: a matrix product under autocast would give 256 and 2,048."""
+    columns = -(-len(terms) // 4) * 4
+    arguments: Arguments = {"q_x": int8([terms + [0] * (columns - len(terms))]), "e_x": int8([0])}
+    arguments |= {"codes": uint8([[0b10101010] * (columns // 4)]), "e": int8([[0] * (columns // 4)])}
+    arguments |= {"e_base": 0, "e_span": 0, "group_size": 4}
     target.needs("linear_forward")
     with SETTINGS[setting](target.device):
         found = call(target.backend, "linear_forward", target.placed(arguments), target.device)
-    assert found["y"].tolist() == [[257.0]]
+    assert found["y"].tolist() == [[float(sum(terms))]]
 
 
 def told(backend: str, device: str) -> str:

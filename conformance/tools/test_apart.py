@@ -18,6 +18,7 @@ from arbitor.judge.asked import NotUsable, asked_for
 from arbitor.kernels import eager, registry
 from arbitor.kernels.plugins import apart, keeper, sources, wire
 from arbitor.kernels.plugins.answers import WrongAnswer
+from arbitor.kernels.plugins.apart import BackendWarning
 from arbitor.kernels.plugins.program import ProgramFailed
 from arbitor.kernels.plugins.redzones import RedZone
 
@@ -278,3 +279,45 @@ def test_a_result_may_be_a_part_of_its_memory() -> None:
     )
     for _ in range(3):
         assert torch.equal(there.pack(TRITS), eager.pack(TRITS))
+
+
+@pytest.mark.parametrize("raised", ["ValueError(float('nan'))", "ValueError(10**400)", "KeyError(('a', 1))"])
+def test_an_exception_of_any_arguments_arrives(raised: str) -> None:
+    """Also of those that JSON has not."""
+    with pytest.raises((ValueError, KeyError)):
+        backend(f"def pack(trits):\n    raise {raised}\n").pack(TRITS)
+
+
+def test_what_it_says_is_no_command_to_a_terminal() -> None:
+    """In warnings, messages and tracebacks."""
+    there = backend(
+        "import warnings\n"
+        "from arbitor.kernels import eager\n"
+        "calls = []\n"
+        "def pack(trits):\n"
+        "    calls.append(0)\n"
+        "    if len(calls) > 1: raise ValueError('\\x1b]0;title\\x07', '\\u202e')\n"
+        "    warnings.warn('\\x1b[2J')\n"
+        "    return eager.pack(trits)\n"
+    )
+    with pytest.warns(BackendWarning) as warned:
+        there.pack(TRITS)
+    with pytest.raises(ValueError, match="title") as caught:
+        there.pack(TRITS)
+    said = [str(caught.value), *caught.value.__notes__, *(str(w.message) for w in warned)]
+    assert len(said) == 3
+    assert not any(mark in words for words in said for mark in "\x1b\x07\u202e")
+
+
+def test_an_answer_as_deep_as_it_is_long() -> None:
+    """What writes the answers itself gets one sentence."""
+    text = (
+        "import os\n"
+        "def pack(trits):\n"
+        "    deep = b'[' * 60_000\n"
+        "    for descriptor in range(3, 60):\n"
+        "        try: os.write(descriptor, deep + b'\\n')\n"
+        "        except OSError: pass\n"
+    )
+    with pytest.raises(ProgramFailed, match="expected a JSON object on one line"):
+        backend(text).pack(TRITS)

@@ -5,10 +5,10 @@ standard library alone. All that the command starts becomes a child of this proc
 *subreaper*), so a child that leaves its session is found too. When the command ends, or whoever holds the
 other end of the pipe LIFELINE does, everything is killed.
 
-The command can write below the folders of `write` and nowhere else, and read everything but what lies below
-those of `none`; it can trace and signal only what it started itself. Linux' Landlock sees to that, where the
-kernel has it (5.13 and later; signals from 6.12), by lists of what is allowed. Modes and times of files are
-none of what it looks at.
+The command can write below the folders of `write` and `/proc/self`, nowhere else, and read everything but
+what lies below those of `none`; it can trace and signal only what it started itself. Linux' Landlock sees to
+that, where the kernel has it (5.13 and later; signals from 6.12), by lists of what is allowed. Modes and times
+of files are none of what it looks at.
 """
 
 from __future__ import annotations

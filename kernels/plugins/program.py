@@ -26,6 +26,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..operations import OPERATIONS, Operation
+from ..plain import lines
 from . import capabilities, keeper, protocol
 from .answers import WrongAnswer
 from .reach import environment, reach
@@ -253,7 +254,7 @@ class Program:
             return ""
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - TAIL))
-        text = self._stderr.read().decode("utf-8", "backslashreplace").strip()
+        text = lines(self._stderr.read().decode("utf-8", "backslashreplace").strip())
         return f"; its stderr ends: {text}" if text else "; its stderr is empty"
 
 

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from ..checks import extent
 from ..operations import EXTENT_OF, Array, Operation
+from ..plain import all_lines
+from ..reading import Unreadable, json_of
 from .answers import WrongAnswer
 
 VERSION = 1
@@ -27,6 +29,7 @@ ERRORS: dict[str, type[Exception]] = {
     "not implemented": NotImplementedError,
     "failed": RuntimeError,
 }
+IN_WORDS = ("error", "warnings", "answer")  # fields of an answer that somebody reads
 SHOWN = 120  # characters of an answer that a message repeats
 
 
@@ -46,17 +49,18 @@ def encode(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def answer_of(line: bytes, number: int) -> dict[str, Any]:
-    """The answer to request `number`; raises WrongAnswer for a line that is none, which it repeats."""
+    """The answer to request `number`, what it says in words made plain; raises WrongAnswer for a line that is
+    none, which it repeats."""
     shown = line[:SHOWN].decode("utf-8", "backslashreplace").rstrip()
     try:
-        found = json.loads(line)
-    except ValueError as error:
+        found = json_of(line)
+    except Unreadable as error:
         raise WrongAnswer(f"wrote {shown!r}, expected a JSON object on one line ({error})") from None
     if not isinstance(found, dict):
         raise WrongAnswer(f"wrote {shown!r}, expected a JSON object")
     if isinstance(found.get("id"), bool) or found.get("id") != number:
         raise WrongAnswer(f"wrote {shown!r}, with the id {found.get('id')!r}, expected {number}")
-    return found
+    return found | {name: all_lines(found[name]) for name in IN_WORDS if name in found}
 
 
 def raise_refusal(error: Any) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import faulthandler
 import importlib.abc
 import json
+import math
 import os
 import sys
 import traceback
@@ -204,8 +205,11 @@ def told(error: BaseException) -> dict[str, Any]:
 
 
 def _plain(arguments: Sequence[Any]) -> list[Any]:
-    """The arguments of an exception, if they are a few words and numbers."""
-    plain = len(arguments) <= 3 and all(type(a) in (str, int, float) for a in arguments)
+    """The arguments of an exception, if they are a few words and numbers that an answer may have."""
+    plain = len(arguments) <= 3 and all(
+        type(a) is str or (type(a) is int and abs(a) < 2**64) or (type(a) is float and math.isfinite(a))
+        for a in arguments
+    )
     return [a[:LONGEST] if isinstance(a, str) else a for a in arguments] if plain else []
 
 
@@ -214,7 +218,7 @@ def serve(server: Server, requests: IO[bytes], answers: IO[bytes]) -> None:
     for line in requests:
         request = json.loads(line)
         try:
-            text = json.dumps({"id": request["id"], **answer(server, request)})
+            text = json.dumps({"id": request["id"], **answer(server, request)}, allow_nan=False)
         except (TypeError, ValueError) as error:
             text = json.dumps({"id": request["id"], "error": told(error)})
         lost = _context_lost()

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from arbitor.refusal import plain
+from arbitor.kernels.plain import plain
 
 T = TypeVar("T")
 

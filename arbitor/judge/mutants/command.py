@@ -17,8 +17,9 @@ from rich.table import Table
 from arbitor.checkpoint import write_whole
 from arbitor.judge.seal import sealed
 from arbitor.judge.suite import find_suite
+from arbitor.kernels.plain import plain
 from arbitor.provenance import machine, source
-from arbitor.refusal import plain, refuse
+from arbitor.refusal import refuse
 
 from . import general, score
 from .catalogue import GENERAL, SETS, CatalogueRefused, Mutant, load

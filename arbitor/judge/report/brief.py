@@ -15,7 +15,8 @@ from typing import Any
 from arbitor.checkpoint import write_whole
 from arbitor.judge.records import laid_out
 from arbitor.judge.seal import FOOTER
-from arbitor.refusal import plain, refuse
+from arbitor.kernels.plain import plain
+from arbitor.refusal import refuse
 
 from .check import looked_at, parsed, verdict
 from .sums import CRASHED, FAILED, WAIVED, counts_of

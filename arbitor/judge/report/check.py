@@ -15,8 +15,9 @@ from typing import Any
 
 from arbitor.judge.seal import FOOTER, SEAL, digest_above
 from arbitor.kernels import reading
+from arbitor.kernels.plain import plain
 from arbitor.kernels.reading import Unreadable, cut, said
-from arbitor.refusal import LONGEST, plain, refuse
+from arbitor.refusal import LONGEST, refuse
 
 from .sums import FINISHED, counts_of, ran, reasons_of, selection_digest
 

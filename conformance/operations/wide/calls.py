@@ -1,5 +1,4 @@
-"""What corners.py checks of packing, random bits and quantisers, in every way through more than 2^31
-elements."""
+"""What corners.py checks of packing, random bits and quantisers, all ways through 2^31 elements and more."""
 
 from __future__ import annotations
 
@@ -35,14 +34,13 @@ def packing(operation: str, rows: int, columns: int, fields: int) -> Build:
         whole = [packed(part, fields, base) for part in trits]
         if operation.startswith("pack"):
             found = Wide(operation, {"trits": corners(zeros(device, "int8", rows, columns), *trits)})
-            results = whole
+            results, name_of = whole, name
         else:
             array = zeros(device, "uint8", rows, -(-columns // fields))
             for place in [slice(None)] if device == "cuda" else [slice(0, 5000), slice(-5000, None)]:
                 array[place] = zero
             found = Wide(operation, {name: corners(array, *whole), "columns": columns})
             results, name_of = [part.astype(np.int8) for part in trits], "trits"
-        name_of = name if operation.startswith("pack") else "trits"
         found.gives(name_of, first(*results[0].shape), results[0])
         return found.gives(name_of, last(*results[1].shape), results[1])
 

@@ -1,4 +1,4 @@
-"""What corners.py checks of products, updates and tables, in every way through more than 2^31 elements."""
+"""What corners.py checks of products, updates and tables, in every way through 2^31 elements and more."""
 
 from __future__ import annotations
 

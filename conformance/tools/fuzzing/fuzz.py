@@ -31,7 +31,8 @@ from arbitor.conformance.machine.rules import machine_of
 from arbitor.judge.asked import NotUsable, asked_for
 from arbitor.judge.suite import interpret
 from arbitor.kernels.operations import OPERATIONS
-from arbitor.refusal import lines, refuse
+from arbitor.kernels.plain import lines
+from arbitor.refusal import refuse
 
 BATCH, RUNS = 25, 5  # cases of an operation and runs of training steps in one round
 LENGTH = 20  # steps of a run

@@ -118,6 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = 0
     with tempfile.TemporaryDirectory() as place:
         all_formats = formats(Path(place))
+        for name in asked.only or ():
+            if name not in all_formats:
+                parser.error(f"--only {name}: expected {', '.join(all_formats)}")
         for name in asked.only or all_formats:
             found += _watched(all_formats[name], asked.seed, asked.seconds, Path(place))
     return int(bool(found))

@@ -32,9 +32,10 @@ from arbitor.conformance.machine import twins
 from arbitor.conformance.machine.recorded import run_fault
 from arbitor.judge.asked import NotUsable, asked_for
 from arbitor.judge.suite import interpret
+from arbitor.kernels.plain import lines, plain
 from arbitor.kernels.reading import said
 from arbitor.kernels.registry import BACKENDS, configurations
-from arbitor.refusal import lines, plain, refuse
+from arbitor.refusal import refuse
 
 SAME, DIFFERS = 0, 1
 

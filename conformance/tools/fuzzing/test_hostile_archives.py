@@ -18,9 +18,7 @@ from arbitor.conformance.tools.fuzzing.forged import cases
 CALL = cases()[0]
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 ENTRY = b"PK\1\2\x14\x03\x14\0"  # of a directory; flags and the way of compression follow

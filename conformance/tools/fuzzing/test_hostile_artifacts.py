@@ -32,9 +32,7 @@ Change = Callable[[dict[str, Any]], object]
 CALL, REFUSAL, STEPS = cases()
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def forged(case: Case, change: Change) -> Path:

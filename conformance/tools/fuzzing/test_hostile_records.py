@@ -10,20 +10,11 @@ from typing import Any
 
 import pytest
 
-from arbitor.conformance.judge.target import REFERENCE, Target
 from arbitor.conformance.tools.fuzzing.damage import ESCAPES
-from arbitor.conformance.tools.fuzzing.forged import formats
 from arbitor.conformance.tools.fuzzing.forged_records import Format
 
 Change = Callable[[Any], object]
 SECONDS = 10
-
-
-@pytest.fixture(scope="module")
-def known(target: Target, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Format]:
-    if target.backend.name not in ("torch", REFERENCE):
-        pytest.skip("what files are read is no matter of the backend")
-    return formats(tmp_path_factory.mktemp("formats"))
 
 
 def first(tree: Any) -> Any:

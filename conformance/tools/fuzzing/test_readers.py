@@ -16,10 +16,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from arbitor.conformance.judge.target import REFERENCE, Target
 from arbitor.conformance.tools.fuzzing import readers
 from arbitor.conformance.tools.fuzzing.damage import ESCAPES
-from arbitor.conformance.tools.fuzzing.forged import formats
 from arbitor.conformance.tools.fuzzing.forged_records import Format
 from arbitor.conformance.tools.fuzzing.readers import case_files, problem_of
 
@@ -29,13 +27,6 @@ NAMES = (
     "checkpoint-2bit", "checkpoint-dense", "artifact-call", "artifact-refusal", "artifact-steps", "report",
     "vectors", "results", "capabilities-toml", "capabilities-json", "waivers", "catalogue",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def known(target: Target, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Format]:
-    if target.backend.name not in ("torch", REFERENCE):
-        pytest.skip("what files are read is no matter of the backend")
-    return formats(tmp_path_factory.mktemp("formats"))
 
 
 def test_every_format_is_tried(known: dict[str, Format]) -> None:
@@ -99,7 +90,7 @@ def test_what_a_reader_may_not_do(
     assert problem in found
 
 
-def test_a_refusal_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_is_one_sentence(tmp_path: Path) -> None:
     form = Format("x", {}, lambda tree: {}, lambda where: 2)
     assert problem_of(form, {}, tmp_path / "case") == "is refused in other than a sentence: ''"
     assert problem_of(Format("x", {}, form.build, lambda where: 3), {}, tmp_path / "case") is not None
@@ -112,7 +103,13 @@ def test_as_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: A
     assert readers.main(words) == 0
     assert " cases with seed 3, 0 wrong" in capsys.readouterr().out
     monkeypatch.setattr(readers, "problem_of", lambda *_: "is wrong")
-    (tmp_path / "case").mkdir()
     monkeypatch.setattr(shutil, "copytree", lambda *_, **__: None)
     assert readers.main(words) == 1
     assert "waivers 3 0, kept in reports/waivers-3-0: is wrong" in capsys.readouterr().out
+
+
+def test_a_format_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence that names those that there are."""
+    with pytest.raises(SystemExit, match="2"):
+        readers.main(["--only", "nosuch"])
+    assert "--only nosuch: expected checkpoint-2bit, " in capsys.readouterr().err

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from arbitor.kernels import reading
+from arbitor.kernels.plain import lines, plain
 from arbitor.kernels.reading import DEEPEST, Unreadable, cut, file_bytes, json_object, json_of, said, toml_of
-from arbitor.refusal import LONGEST, lines, plain, refuse
+from arbitor.refusal import LONGEST, refuse
 
 HIGH, LOW = 2**64, -(2**64)
 
