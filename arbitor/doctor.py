@@ -91,7 +91,8 @@ def _closed_off() -> str:
     found = keeper.version()
     if not found:
         return "in processes of their own; no Landlock in this kernel keeps them from the suite's files"
-    return f"in processes of their own, kept from the suite's files by Landlock {found}"
+    signals = "" if found >= keeper.SIGNALS_FROM else ", which does not keep them from signals"
+    return f"in processes of their own, kept from the suite's files by Landlock {found}{signals}"
 
 
 def _backends() -> Table:

@@ -55,8 +55,7 @@ def is_plain() -> bool:
     """Whether this thread is set to nothing that would reach a result."""
     return not (
         _SMALLEST * _HALF == 0.0
-        or torch.is_autocast_enabled("cpu")
-        or torch.is_autocast_enabled("cuda")
+        or any(map(torch.is_autocast_enabled, KINDS))
         or torch.is_inference_mode_enabled()
         or torch._C._len_torch_function_stack()
         or np.geterr() != _NUMPYS

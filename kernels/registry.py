@@ -97,7 +97,7 @@ class Backend:
         return f"Backend({self.name!r}, {self.module.__name__})"
 
     def _checked(self, operation: Operation) -> Callable[..., Any]:
-        adapt = ADAPTERS[self.arrays]
+        adapt = ADAPTERS[getattr(self.module, "HANDED", self.arrays)]  # a module elsewhere takes tensors
         function: Callable[..., Any] = getattr(self.module, operation.name, None) or _lacking(self, operation)
 
         def call(*positional: Any, device: str | torch.device = "cpu", **named: Any) -> Any:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from arbitor.kernels.checks import check_call, extent
+from arbitor.kernels.checks import check_call
 from arbitor.kernels.operations import Operation
-from arbitor.kernels.plugins.protocol import extents_of
+from arbitor.kernels.plugins.protocol import bytes_of, extents_of
 
 LARGEST = 1 << 28  # bytes of all results
 LONGEST = 1 << 40  # products of integers, as of matrices of 8192 rows and columns twice
-_BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8, "float32": 4}
 
 
 def size_fault(operation: Operation, values: Mapping[str, Any]) -> str | None:
@@ -22,7 +21,7 @@ def size_fault(operation: Operation, values: Mapping[str, Any]) -> str | None:
     """
     check_call(operation, values)
     extents = extents_of(operation, values)
-    results = sum(prod(extent(a, extents) for a in r.axes) * _BYTES[r.dtype] for r in operation.results)
+    results = sum(bytes_of(result, extents) for result in operation.results)
     if results > LARGEST:
         return f"its results would have {results:,} bytes, expected at most {LARGEST:,}"
     letters = {axis for array in (*operation.arrays, *operation.results) for axis in array.axes}

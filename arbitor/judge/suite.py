@@ -27,8 +27,9 @@ def find_suite() -> Path:
 
 def digests(suite: Path) -> dict[str, str]:
     """SHA-256 of every Python file of the suite and of what it judges with, by its name."""
-    root = suite.parent
-    folders = (root / name for name in ("conformance", "reference", "kernels", "arbitor", "training"))
+    root = suite.parent  # in a wheel it is the package itself
+    names = ("conformance", "reference", "kernels", "arbitor", "training")
+    folders = [root] if root.name == "arbitor" else [root / name for name in names]
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for folder in folders

@@ -84,7 +84,13 @@ def _selection(asked: Asked, arguments: Sequence[str]) -> list[str]:
     if asked.everything:
         return [EVERYTHING]
     strange = is_strange(asked.backend, BACKENDS)
-    return [KERNELS] if strange and not {KERNELS, EVERYTHING, "--only"} & set(arguments) else []
+    return [KERNELS] if strange and not any(map(_selects, arguments)) else []
+
+
+def _selects(argument: str) -> bool:
+    """Whether an argument of pytest says itself which tests are meant: by an option of ours, or a file."""
+    option = argument.partition("=")[0]
+    return option in (KERNELS, EVERYTHING, "--only") or Path(argument.partition("::")[0]).exists()
 
 
 def _prepared(asked: Asked, path: Path) -> tuple[Backend, Path]:

@@ -13,7 +13,7 @@ import torch
 
 from arbitor.conformance.judge.compare import bits
 from arbitor.kernels.operations import OPERATIONS, Operation
-from arbitor.kernels.plugins.memory import sharing
+from arbitor.kernels.plugins.memory import results_fault
 from arbitor.kernels.registry import Backend
 
 Function = Callable[..., Any]
@@ -95,15 +95,6 @@ def _check_results(
     results = found if isinstance(found, tuple) else (found,)
     tensors = [value for value in (*positional, *named.values()) if isinstance(value, torch.Tensor)]
     device = tensors[0].device if tensors else torch.device(named.get("device", "cpu"))
-    for array, result in zip(operation.results, results, strict=False):
-        if type(result) is not torch.Tensor or result.layout != torch.strided:
-            layout = f" of layout {result.layout}" if type(result) is torch.Tensor else ""
-            words = f"is {type(result).__name__}{layout}, expected a plain torch.Tensor"
-        elif result.device.type != device.type:
-            words = f"is on {result.device}, expected {device} as the arguments"
-        else:
-            continue
-        raise AssertionError(f"{operation.name}: {array.name} {words}")
-    shared = sharing(operation, results, tensors)
-    if shared is not None:
-        raise AssertionError(shared)
+    fault = results_fault(operation, results, tensors, device.type)
+    if fault is not None:
+        raise AssertionError(fault)

@@ -18,8 +18,8 @@ from arbitor.kernels.operations import OPERATIONS
 
 ROWS, BYTES = 1100, 280
 TOKENS = 5000
-# the first, and another: in its own tile, a later row and an earlier column; in a tile before it, a later row;
-# in a tile behind it; in its row
+# the first, and another: in its own tile, but a later row and an earlier column; in a tile before it, a later
+# row; in a tile behind it; in its row
 PLACES = [
     ((305, 107), (307, 1)),
     ((307, 276), (309, 0)),

@@ -153,3 +153,12 @@ def test_an_answer_is_taken_for_what_it_is(arrays: str, answer: Any, message: st
 )
 def test_right_answers_of_every_kind(arrays: str, answer: Any) -> None:
     assert backend(arrays, answer).pack(int8([[1, 0]])).tolist() == [[86]]
+
+
+def test_a_path_that_begins_like_a_module_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is a file, and a stranger's."""
+    monkeypatch.chdir(tmp_path)
+    Path("arbitor.mine").mkdir()
+    Path("arbitor.mine/b.py").write_text(ONE)
+    assert sources.is_strange("arbitor.mine/b.py", registry.BACKENDS)
+    assert registry.select("arbitor.mine/b.py").gaps

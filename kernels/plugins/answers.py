@@ -6,6 +6,7 @@ not be taken for the refusal of an illegal call.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,19 @@ class BackendUnavailable(RuntimeError):
 
 class WrongAnswer(RuntimeError):
     """A result of another kind, dtype, shape or number than the table of operations has."""
+
+
+def plain_arguments(found: Any) -> list[Any]:
+    """The arguments of an exception if they are a few words and numbers that JSON has; else none."""
+    plain = (
+        isinstance(found, list)
+        and len(found) <= 3
+        and all(
+            type(a) is str or (type(a) is int and abs(a) < 2**64) or (type(a) is float and math.isfinite(a))
+            for a in found
+        )
+    )
+    return found if plain else []
 
 
 def results_of(operation: Operation, found: Any) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -19,20 +19,18 @@ from typing import Any
 import torch
 
 from ..operations import OPERATIONS, Operation
+from ..reading import said
 from . import protocol
-from .adapters import ADAPTERS
-from .answers import BackendUnavailable, WrongAnswer
-from .program import Program
-from .redzones import RedZone
+from .answers import BackendUnavailable, WrongAnswer, plain_arguments
+from .program import NotBegun, Program
 from .wire import ALIGNMENT, ROOM, Memory, Sent, results_from
 
 START = "import sys; sys.path[:] = {path!r}; from arbitor.kernels.plugins.server import main; main()"
 MOST_WARNINGS = 3  # of a call
-ITSELF = (ValueError, TypeError, NotImplementedError)  # errors that say enough without a traceback
+# errors that say enough without a traceback
+ITSELF = (ValueError, TypeError, NotImplementedError, AssertionError)
 
-OURS: dict[str, type[Exception]] = {
-    error.__name__: error for error in (RedZone, WrongAnswer, BackendUnavailable)
-}
+OURS: dict[str, type[Exception]] = {error.__name__: error for error in (WrongAnswer, BackendUnavailable)}
 
 _patterns: list[int] = []  # of the arenas that are active, the innermost last
 
@@ -63,23 +61,55 @@ def module_of(name: str) -> ModuleType:
     memory = Memory.new()
     words = [sys.executable, "-c", START.format(path=_path()), name, str(memory.descriptor)]
     program = Program([*words, str(torch.get_num_threads())], keep=(memory.descriptor,))
-    program.start()
-    hello = program.hello
-    if "error" in hello:
+    try:
+        program.start()
+        hello = _checked(program.hello)
+    except NotBegun as error:
+        raise exception_of(error.told) from None
+    except WrongAnswer:
         program.stop()
-        raise exception_of(hello["error"])
+        raise
     module = ModuleType(hello["module"], doc=f"{name}, in a process of its own")
     remote = _Remote(hello["module"], program, memory)
     vars(module).update(
         {operation: remote.function(OPERATIONS[operation]) for operation in hello["operations"]}
     )
-    arrays = hello["arrays"]  # over here they are tensors; what is none of the kinds is refused by its name
-    vars(module).update(ARRAYS="torch" if arrays in ADAPTERS else arrays, PROCESS=program)
+    arrays = hello["arrays"]  # what it works on; over here all are tensors
+    vars(module).update(ARRAYS=arrays, HANDED="torch", PROCESS=program)
     if hello["capabilities"] is not None:
         vars(module)["CAPABILITIES"] = hello["capabilities"]
     for question in hello["answers"]:
         vars(module)[question] = remote.question(question)
     return module
+
+
+def _checked(hello: dict[str, Any]) -> dict[str, Any]:
+    """The hello of a module; raises WrongAnswer for what is none."""
+    fits = (
+        isinstance(hello.get("module"), str)
+        and isinstance(hello.get("arrays"), str)
+        and _are(hello.get("operations"), OPERATIONS)
+        and _are(hello.get("answers"), protocol.QUESTIONS)
+        and "capabilities" in hello
+    )
+    if not fits:
+        raise WrongAnswer(f"its hello is {said(hello)}, expected what it has and answers")
+    return hello
+
+
+def _are(names: Any, known: Iterable[str]) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) and name in known for name in names)
+
+
+def _ways_of(found: Any) -> dict[str, list[str]]:
+    """What `configurations` answered; raises WrongAnswer for anything else than ways by operation."""
+    fits = isinstance(found, dict) and all(
+        name in OPERATIONS and isinstance(ways, list) and all(isinstance(way, str) for way in ways)
+        for name, ways in found.items()
+    )
+    if not fits:
+        raise WrongAnswer(f"configurations are {said(found)}, expected names by operation")
+    return dict(found)
 
 
 def _path() -> list[str]:
@@ -101,10 +131,11 @@ class _Remote:
             if "error" in answer:
                 raise exception_of(answer["error"])
             if name != "configurations":
-                return answer["answer"] if answer["answer"] is None else str(answer["answer"])
+                found = answer.get("answer")
+                return found if found is None else str(found)
             return {
                 operation: {way: self.function(OPERATIONS[operation], way) for way in ways}
-                for operation, ways in answer["answer"].items()
+                for operation, ways in _ways_of(answer.get("answer")).items()
             }
 
         return ask
@@ -149,18 +180,13 @@ class _Remote:
         if "error" in answer:
             raise exception_of(answer["error"])
         names = [array.name for array in operation.results]
-        return results_from(answer.get("results"), names, self.memory, operation.name)
+        return results_from(answer.get("results"), names, self.memory, operation.name, device)
 
 
 def _room(operation: Operation, values: Mapping[str, Any]) -> int:
     """Bytes of the results that the table of operations expects."""
     extents = protocol.extents_of(operation, values)
     return sum(protocol.bytes_of(array, extents) + ALIGNMENT for array in operation.results)
-
-
-def _arguments(found: Any) -> list[Any]:
-    plain = isinstance(found, list) and len(found) <= 3 and all(type(a) in (str, int, float) for a in found)
-    return found if plain else []
 
 
 def exception_of(told: Any) -> Exception:
@@ -178,7 +204,7 @@ def exception_of(told: Any) -> Exception:
             found = RemoteError(f"{kind}: {message}")
         else:
             try:
-                found = own(*_arguments(told.get("args")) or [message])
+                found = own(*plain_arguments(told.get("args")) or [message])
             except TypeError:
                 found = RemoteError(f"{kind}: {message}")
     if not isinstance(found, ITSELF) and isinstance(told.get("trace"), str):

@@ -7,8 +7,9 @@ other end of the pipe LIFELINE does, everything is killed.
 
 The command can write below the folders of `write` and `/proc/self`, nowhere else, and read everything but
 what lies below those of `none`; it can trace and signal only what it started itself. Linux' Landlock sees to
-that, where the kernel has it (5.13 and later; signals from 6.12), by lists of what is allowed. Modes and times
-of files are none of what it looks at.
+that, where the kernel has it (5.13 and later; signals from 6.12), by lists of what is allowed. Names of files
+it lets pass everywhere, and modes and times it does not look at; a file that somebody makes later beside what
+is closed cannot be read either.
 """
 
 from __future__ import annotations

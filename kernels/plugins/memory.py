@@ -12,6 +12,21 @@ import torch
 from ..operations import Operation
 
 
+def results_fault(
+    operation: Operation, results: Sequence[object], arguments: Sequence[torch.Tensor], device: str
+) -> str | None:
+    """What is wrong with results, in words, or None: each is a plain tensor on that type of device, in memory
+    of its own. dtypes, shapes and elements are others' to compare."""
+    for array, result in zip(operation.results, results, strict=False):
+        where = f"{operation.name}: {array.name}"
+        if type(result) is not torch.Tensor or result.layout != torch.strided:
+            layout = f" of layout {result.layout}" if type(result) is torch.Tensor else ""
+            return f"{where} is {type(result).__name__}{layout}, expected a plain torch.Tensor"
+        if result.device.type != device:
+            return f"{where} is on {result.device}, expected {device} as the arguments"
+    return sharing(operation, [r for r in results if isinstance(r, torch.Tensor)], arguments)
+
+
 def sharing(
     operation: Operation, results: Sequence[torch.Tensor], arguments: Iterable[torch.Tensor]
 ) -> str | None:

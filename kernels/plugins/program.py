@@ -27,6 +27,7 @@ import numpy as np
 
 from ..operations import OPERATIONS, Operation
 from ..plain import lines
+from ..reading import said
 from . import capabilities, keeper, protocol
 from .answers import WrongAnswer
 from .reach import environment, reach
@@ -81,6 +82,14 @@ def words_of(command: str) -> list[str]:
     return [str(path.absolute()), *words[1:]]
 
 
+class NotBegun(ProgramFailed):
+    """It answered its hello with an error: `told`, as it was."""
+
+    def __init__(self, told: Any) -> None:
+        super().__init__(f"it could not begin: {said(told)}")
+        self.told = told
+
+
 class Program:
     """One running program at a time; `ask` starts it where there is none."""
 
@@ -113,26 +122,26 @@ class Program:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the program
         self._temporary = tempfile.TemporaryDirectory(prefix="arbitor-backend-", ignore_cleanup_errors=True)
         theirs, self._lifeline = os.pipe()
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                keeper.__file__,
-                str(theirs),
-                json.dumps(reach(self._temporary.name)),
-                "--",
-                *self.words,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            cwd=self.folder,
-            env=environment(self._temporary.name),
-            pass_fds=(theirs, *self.keep),
-            start_new_session=True,
-            bufsize=0,
-        )
+        folder = self._temporary.name
+        words = [sys.executable, "-I", "-S", keeper.__file__, str(theirs)]
+        try:
+            self._process = subprocess.Popen(
+                [*words, json.dumps(reach(folder, self.folder)), "--", *self.words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                cwd=self.folder,
+                env=environment(folder, self.folder),
+                pass_fds=(theirs, *self.keep),
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:  # the folder that it was found from is gone, say
+            os.close(theirs)
+            os.close(self._lifeline)
+            self._stderr.close()
+            self._temporary.cleanup()
+            raise ProgramFailed(f"it {keeper.REFUSED}{error.strerror}: {error.filename}") from None
         os.close(theirs)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
@@ -148,8 +157,9 @@ class Program:
             if found[1]:
                 raise ProgramFailed(f"it {keeper.REFUSED}{found[2]}") from None
             raise
-        if "error" in self.hello:
-            return
+        if "error" in self.hello and self.hello.get("protocol") == protocol.VERSION:
+            self.stop()
+            raise NotBegun(self.hello["error"])
         if self.hello.get("protocol") != protocol.VERSION:
             self.stop()
             raise ProgramFailed(
@@ -183,7 +193,7 @@ class Program:
 
     def _ask(self, fields: Mapping[str, Any], room: int = 0, seconds: float | None = None) -> dict[str, Any]:
         number, self._number = self._number, self._number + 1
-        what = fields.get("operation", "its hello")
+        what = fields.get("operation") or fields.get("ask") or "its hello"
         try:
             request = protocol.request_line({"id": number, **fields})
             line = self._exchange(request, room + SLACK, seconds or timeout())

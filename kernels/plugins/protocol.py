@@ -23,6 +23,7 @@ from ..reading import Unreadable, json_of
 from .answers import WrongAnswer
 
 VERSION = 1
+QUESTIONS = ("why_not", "why_not_auto", "configurations")  # optional functions of a module
 ERRORS: dict[str, type[Exception]] = {
     "value": ValueError,
     "type": TypeError,

@@ -35,10 +35,6 @@ class Block:
     stop: int
 
 
-class RedZone(AssertionError):
-    """A byte of a red zone was written."""
-
-
 class Arena:
     """Hands out tensors between red zones of one pattern; remembers them.
 
@@ -52,8 +48,11 @@ class Arena:
         self.turned = turned
         self.blocks: list[Block] = []
 
-    def reserve(self, name: str, like: torch.Tensor, shift: int = 0) -> torch.Tensor:
+    def reserve(self, name: str, like: torch.Tensor) -> torch.Tensor:
         """A tensor with the dtype, shape, strides and device of `like`, full of the pattern."""
+        return self._reserve(name, like, 0)
+
+    def _reserve(self, name: str, like: torch.Tensor, shift: int) -> torch.Tensor:
         size = like.element_size()
         extent = size * (1 + sum((n - 1) * s for n, s in zip(like.shape, like.stride(), strict=True)))
         length = extent + 2 * RED + ALIGNMENT + shift * size
@@ -66,10 +65,10 @@ class Arena:
     def place(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """The layout of an argument: without gaps, between red zones."""
         tensor = tensor.t().contiguous().t() if name in self.turned else tensor.contiguous()
-        return self.reserve(name, tensor, self.shift).copy_(tensor)
+        return self._reserve(name, tensor, self.shift).copy_(tensor)
 
     def check(self) -> None:
-        """Raises RedZone if a byte of a red zone is not the pattern."""
+        """Raises AssertionError if a byte of a red zone is not the pattern."""
         for block in self.blocks:
             zones = (("before", 0, block.start), ("behind", block.stop, block.memory.numel()))
             for where, begin, end in zones:
@@ -77,7 +76,7 @@ class Arena:
                 if len(touched) == 0:
                     continue
                 far = block.start - int(touched[-1]) if where == "before" else int(touched[0]) + 1
-                raise RedZone(
+                raise AssertionError(
                     f"{block.name}: {len(touched)} bytes of the red zone {where} it were written, "
                     f"the nearest {far} bytes outside"
                 )

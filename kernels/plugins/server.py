@@ -1,6 +1,6 @@
 """The process that a stranger's module runs in: it imports the module, and calls it with what it is sent.
 
-    python -c "...; main()" NAME MEMORY      (apart.py starts it)
+    python -c "...; main()" NAME MEMORY THREADS      (apart.py starts it)
 
 It reads a request a line and answers a line, as a program does (protocol.py), but for arrays, which lie in
 shared memory (wire.py). It holds the arguments of one call and no expected result, and the judge cannot be
@@ -12,13 +12,12 @@ from __future__ import annotations
 import faulthandler
 import importlib.abc
 import json
-import math
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -27,15 +26,15 @@ import torch
 
 from ..operations import OPERATIONS, Operation
 from . import sources
-from .adapters import ADAPTERS
-from .memory import sharing
-from .protocol import VERSION
+from .adapters import ADAPTERS, call_torch
+from .answers import plain_arguments
+from .memory import results_fault
+from .protocol import QUESTIONS, VERSION
 from .redzones import Arena, Poisoned
 from .wire import Memory, bytes_of, put_back, received, results_in
 
 JUDGES = ("arbitor.reference", "arbitor.conformance")
 OPEN = ("arbitor.conformance.cheats",)  # examples of what strangers write
-QUESTIONS = ("why_not", "why_not_auto", "configurations")  # optional functions of a module
 KEPT = 1 << 16  # elements of a result that is looked at again after the next call
 SHOWN = 4000  # characters of a traceback, its end
 LONGEST = 2000  # characters of a message
@@ -65,7 +64,8 @@ class Server:
         self.memory, self.judge = memory, judge
         self._kept: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         self.module = sources.load_here(name)
-        self.adapt = ADAPTERS.get(getattr(self.module, "ARRAYS", "torch"))
+        # what is none of the kinds is refused over there, by its name
+        self.adapt = ADAPTERS.get(getattr(self.module, "ARRAYS", "torch"), call_torch)
         self._ways: dict[str, Any] = {}
 
     def hello(self) -> dict[str, Any]:
@@ -92,21 +92,31 @@ class Server:
         """One operation; results are in the memory, and so are arguments that were written in place."""
         operation = OPERATIONS[request["operation"]]
         self.memory.reserve(request["size"])
-        device = request["device"]
-        tensors = received(request["tensors"], self.memory, device)
-        values = request["scalars"] | tensors
+        tensors = received(request["tensors"], self.memory, request["device"])
+        try:
+            results = self._results(operation, request, tensors)
+        except BaseException:
+            with suppress(RuntimeError):  # of a device that is lost
+                put_back(tensors, request["tensors"], self.memory)
+            raise
+        put_back(tensors, request["tensors"], self.memory)
+        return {"results": results_in(results, request["free"], self.memory)}
+
+    def _results(
+        self, operation: Operation, request: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+    ) -> Sequence[torch.Tensor]:
+        values, device = request["scalars"] | tensors, request["device"]
         function = self._function(operation, request.get("configuration"), device)
-        with warnings.catch_warnings(record=True) as warned:
-            found = self._call(operation, function, values, device, request.get("poison"))
+        found = self._call(operation, function, values, device, request.get("poison"))
         results = found if isinstance(found, tuple) else (found,)
         asked = self.asked_in(operation.name)
         if asked is not None:
             raise asked
-        _check_plain(operation, results, tensors)
+        fault = results_fault(operation, results, [*tensors.values()], device)
+        if fault is not None:
+            raise AssertionError(fault)
         self._check_kept(operation, results)
-        put_back(tensors, request["tensors"], self.memory)
-        said = results_in(results, request["free"], self.memory)
-        return {"results": said, "warnings": [f"{w.category.__name__}: {w.message}" for w in warned]}
+        return results
 
     def asked_in(self, operation: str) -> AssertionError | None:
         """That the judge was asked for since the last time, or None."""
@@ -128,10 +138,8 @@ class Server:
                 self.ask("configurations", [device])
             function: Callable[..., Any] = self._ways[operation.name][way]
             return function
-        found = getattr(self.module, operation.name, None)
-        if found is None:
-            raise NotImplementedError(f"it has no function {operation.name}")
-        return found  # type: ignore[no-any-return]
+        found: Callable[..., Any] = getattr(self.module, operation.name)  # one that the hello has
+        return found
 
     def _call(
         self,
@@ -141,8 +149,6 @@ class Server:
         device: str,
         pattern: int | None,
     ) -> Any:
-        if self.adapt is None:
-            raise TypeError(f"ARRAYS must be one of {', '.join(ADAPTERS)}, got {self.module.ARRAYS!r}")
         arena = Arena(pattern) if pattern is not None else None
         with Poisoned(arena) if arena is not None else nullcontext():
             found = self.adapt(operation, function, values, device)
@@ -162,29 +168,19 @@ def _declared(module: ModuleType) -> Any:
         return repr(found)
 
 
-def _check_plain(operation: Operation, results: Sequence[Any], tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raises AssertionError for a result that is no plain tensor, or in memory of something else."""
-    for array, result in zip(operation.results, results, strict=False):
-        where = f"{operation.name}: {array.name}"
-        if type(result) is not torch.Tensor or result.layout != torch.strided:
-            layout = f" of layout {result.layout}" if type(result) is torch.Tensor else ""
-            kind = type(result).__name__
-            raise AssertionError(f"{where} is {kind}{layout}, expected a plain torch.Tensor")
-    shared = sharing(operation, results, tensors.values())
-    if shared is not None:
-        raise AssertionError(shared)
-
-
 def answer(server: Server, request: Mapping[str, Any]) -> dict[str, Any]:
     """The answer to one request; whatever is raised is an error with its class and message."""
-    try:
-        if "hello" in request:
-            return server.hello()
-        if "ask" in request:
-            return {"answer": server.ask(request["ask"], request["arguments"])}
-        return server.call(request)
-    except BaseException as error:
-        return {"error": told(server.asked_in(request.get("operation", "")) or error)}
+    with warnings.catch_warnings(record=True) as warned:
+        try:
+            if "hello" in request:
+                found = server.hello()
+            elif "ask" in request:
+                found = {"answer": server.ask(request["ask"], request["arguments"])}
+            else:
+                found = server.call(request)
+        except BaseException as error:
+            found = {"error": told(server.asked_in(request.get("operation", "")) or error)}
+    return found | {"warnings": [f"{w.category.__name__}: {w.message}" for w in warned]}
 
 
 def told(error: BaseException) -> dict[str, Any]:
@@ -195,35 +191,27 @@ def told(error: BaseException) -> dict[str, Any]:
     except BaseException as second:
         trace, message = "", f"an exception that cannot be shown: {type(second).__name__}"
     name = getattr(error, "name", None)  # of a module that is missing
+    arguments = [a[:LONGEST] if isinstance(a, str) else a for a in error.args]
     return {
         "kind": type(error).__name__,
         "message": message,
         "trace": trace,
         "name": name if isinstance(name, str) else None,
-        "args": _plain(error.args) if message else [],
+        "args": plain_arguments(arguments) if message else [],
     }
-
-
-def _plain(arguments: Sequence[Any]) -> list[Any]:
-    """The arguments of an exception, if they are a few words and numbers that an answer may have."""
-    plain = len(arguments) <= 3 and all(
-        type(a) is str or (type(a) is int and abs(a) < 2**64) or (type(a) is float and math.isfinite(a))
-        for a in arguments
-    )
-    return [a[:LONGEST] if isinstance(a, str) else a for a in arguments] if plain else []
 
 
 def serve(server: Server, requests: IO[bytes], answers: IO[bytes]) -> None:
     """Answer until there are no more requests."""
     for line in requests:
         request = json.loads(line)
-        try:
-            text = json.dumps({"id": request["id"], **answer(server, request)}, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            text = json.dumps({"id": request["id"], "error": told(error)})
+        found = answer(server, request)
         lost = _context_lost()
-        if lost:
-            text = json.dumps(json.loads(text) | {"ends": True})
+        more = {"id": request["id"]} | ({"ends": True} if lost else {})
+        try:
+            text = json.dumps(found | more, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            text = json.dumps({"error": told(error)} | more)
         answers.write(text.encode() + b"\n")
         answers.flush()
         if lost:
@@ -252,7 +240,7 @@ def main() -> None:
     try:
         server = Server(name, Memory(memory), judge)
     except BaseException as error:
-        answers.write(json.dumps({"id": 0, "error": told(error)}).encode() + b"\n")
+        answers.write(json.dumps({"id": 0, "protocol": VERSION, "error": told(error)}).encode() + b"\n")
         answers.flush()
         return
     serve(server, sys.stdin.buffer, answers)

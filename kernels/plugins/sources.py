@@ -22,6 +22,7 @@ from types import ModuleType
 
 from . import apart, program
 from .answers import BackendUnavailable as BackendUnavailable
+from .answers import WrongAnswer
 
 GROUP = "arbitor.backends"
 INSIDE = "ARB_BACKEND_INSIDE"
@@ -51,7 +52,7 @@ def load(name: str, own: dict[str, str]) -> ModuleType:
         return importlib.import_module(own[name])
     if name.startswith(program.PREFIX):
         return _program(name)
-    if name.startswith(OURS) and not name.startswith(STRANGE):
+    if not is_strange(name, own):
         return importlib.import_module(name)
     place = place_of(name, own)
     return load_here(place) if inside() else _remote(place)
@@ -67,7 +68,10 @@ def inside() -> bool:
 
 def is_strange(name: str, own: dict[str, str]) -> bool:
     """Whether the code of the backend of that name is none of ours."""
-    return name not in ("auto", *own) and (not name.startswith(OURS) or name.startswith(STRANGE))
+    if name in ("auto", *own):
+        return False
+    is_module = not name.endswith(".py") and "/" not in name
+    return not (is_module and name.startswith(OURS)) or name.startswith(STRANGE)
 
 
 def place_of(name: str, own: dict[str, str]) -> str:
@@ -107,7 +111,7 @@ def _remote(place: str) -> ModuleType:
     if place not in _modules:
         try:
             _modules[place] = apart.module_of(place)
-        except program.ProgramFailed as error:
+        except (program.ProgramFailed, WrongAnswer) as error:
             raise BackendUnavailable(f"its process failed: {error}") from None
     return _modules[place]
 

@@ -11,6 +11,7 @@ import fcntl
 import mmap
 import os
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from .answers import WrongAnswer
 ALIGNMENT = 256  # bytes
 ROOM = 1 << 20  # bytes for results beside those that are expected
 ADD_SEALS, SEAL_SEAL, SEAL_SHRINK = 1033, 1, 2  # of fcntl, which Python has no names for
-LARGEST = 1 << 38  # bytes of one call, and elements of one array
+LARGEST = 1 << 38  # bytes of one call, and elements of one result
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype
     for dtype in (
@@ -118,8 +119,7 @@ def received(places: Mapping[str, Mapping[str, Any]], memory: Memory, device: st
         dtype = DTYPES[place["dtype"]]
         whole = storages[start]
         tensor = torch.empty(0, dtype=dtype, device=whole.device)
-        offset = place["offset"] + whole.storage_offset() // dtype.itemsize
-        found[name] = tensor.set_(whole.untyped_storage(), offset, place["shape"], place["strides"])
+        found[name] = tensor.set_(whole.untyped_storage(), place["offset"], place["shape"], place["strides"])
     return found
 
 
@@ -158,24 +158,32 @@ def results_in(found: Sequence[torch.Tensor], start: int, memory: Memory) -> lis
     return said
 
 
-def results_from(said: Any, names: Sequence[str], memory: Memory, where: str) -> list[torch.Tensor]:
-    """The results as tensors of their own; raises WrongAnswer for what is not described as such."""
+def results_from(
+    said: Any, names: Sequence[str], memory: Memory, where: str, device: str
+) -> list[torch.Tensor]:
+    """The results as tensors of their own; raises WrongAnswer for what is not described as such, or is on
+    another type of device."""
     if not isinstance(said, list) or len(said) != len(names):
         raise WrongAnswer(f"{where} gave no {len(names)} results: {', '.join(names)}")
-    return [_result(entry, f"{where}: {name}", memory) for name, entry in zip(names, said, strict=True)]
+    return [
+        _result(entry, f"{where}: {name}", memory, device) for name, entry in zip(names, said, strict=True)
+    ]
 
 
-def _result(entry: Any, where: str, memory: Memory) -> torch.Tensor:
+def _result(entry: Any, where: str, memory: Memory, device: str) -> torch.Tensor:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "device", "start"}:
         raise WrongAnswer(f"{where} is {str(entry)[:120]}, expected dtype, shape, device and start")
     shape, dtype = entry["shape"], DTYPES.get(str(entry["dtype"]))
-    whole = isinstance(shape, list) and len(shape) < 16 and all(type(n) is int and n >= 0 for n in shape)
-    if dtype is None or not whole or entry["device"] not in ("cpu", "cuda"):
-        raise WrongAnswer(f"{where} has dtype {entry['dtype']} and shape {str(shape)[:120]}")
-    elements = 1
-    for n in shape:
-        elements *= n
+    whole = (
+        isinstance(shape, list)
+        and len(shape) < 16
+        and all(type(n) is int and 0 <= n <= LARGEST for n in shape)
+        and prod(shape) <= LARGEST
+    )
+    if dtype is None or not whole or entry["device"] != device:
+        words = f"{where} has dtype {entry['dtype']}, shape {shape} and is on {entry['device']}"
+        raise WrongAnswer(f"{words[:400]}, expected a tensor on {device}")
     if type(entry["start"]) is not int:
         raise WrongAnswer(f"{where} has shape {shape}, which is larger than what is expected")
-    data = memory.piece(entry["start"], elements * dtype.itemsize).clone()
+    data = memory.piece(entry["start"], prod(shape) * dtype.itemsize).clone()
     return data.view(dtype).view(shape).to(entry["device"])

@@ -1,7 +1,7 @@
 """2^31 elements and more, on a GPU and in Triton's interpreter: indices of 32 bits would go round.
 
-Of one column, or one row, as many as the table of operations allows. What else runs on a CPU would take minutes
-for one call.
+Of one column, or one row, as many as the table of operations allows. What else runs on a CPU would take
+minutes for one call.
 """
 
 from __future__ import annotations
