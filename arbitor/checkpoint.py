@@ -29,7 +29,7 @@ import torch
 
 from arbitor.kernels import reading
 from arbitor.kernels.reading import Unreadable, said
-from arbitor.kernels.writing import write_whole as write_whole  # imported from here by many
+from arbitor.kernels.writing import write_whole
 
 from .state import first_place
 

@@ -139,7 +139,7 @@ class ARBModel(nn.Module):
         """tokens int64 [B, T] -> logits float32 [B, T, 288].
 
         `stateful` continues after the tokens of earlier stateful calls (KV cache, window) until
-        `reset_runtime_state`. Gradients stay inside one call. A call that fails has not been.
+        `reset_runtime_state`. Gradients stay inside one call. One that fails leaves caches and position.
         """
         if not stateful:
             return self._logits(tokens)

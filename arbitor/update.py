@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from .components import TernaryModule
+from .state import NUMBERS
 
 if TYPE_CHECKING:
     from .ranks import Ranks
 
-MOST_UPDATES = 2**32 - 1  # of a tensor (ARB-STATE-005)
+MOST_UPDATES = NUMBERS["updates"][1]  # of a tensor (ARB-STATE-005)
 COUNTS = ("votes", "fires", "flips", "scale_votes", "exponents_moved")
 Components = Mapping[str, torch.Tensor] | Iterable[torch.Tensor] | torch.Tensor
 

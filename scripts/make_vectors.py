@@ -17,8 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from arbitor.checkpoint import write_whole  # noqa: E402  (the root must be on the path first)
 from arbitor.conformance.draw.recipes import all_files  # noqa: E402
+from arbitor.kernels.writing import write_whole  # noqa: E402  (the root must be on the path first)
 
 VECTORS = ROOT / "conformance" / "vectors"
 

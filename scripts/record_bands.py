@@ -25,9 +25,9 @@ sys.path[0] = str(ROOT)
 import numpy as np  # noqa: E402  (the root must be on the path first)
 import torch  # noqa: E402
 
-from arbitor.checkpoint import write_whole  # noqa: E402
 from arbitor.conformance.training.bands import BANDS, MARGIN_RULE, RUNS, band_of  # noqa: E402
 from arbitor.conformance.training.launch import launch  # noqa: E402
+from arbitor.kernels.writing import write_whole  # noqa: E402
 
 
 def record(name: str, seeds: int, flags: list[str]) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-from arbitor.checkpoint import write_whole  # noqa: E402  (the root must be on the path first)
 from arbitor.conformance.draw.strategies import SIZED, example, sized_example  # noqa: E402
 from arbitor.conformance.judge.target import target_of  # noqa: E402
 from arbitor.kernels.operations import OPERATIONS  # noqa: E402
+from arbitor.kernels.writing import write_whole  # noqa: E402  (the root must be on the path first)
 from arbitor.provenance import machine, source  # noqa: E402
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from arbitor.checkpoint import write_whole
 from arbitor.conformance.specification.traces import PAGE, page
+from arbitor.kernels.writing import write_whole
 
 if __name__ == "__main__":
     write_whole(PAGE, page().encode())

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from arbitor.kernels.writing import write_whole
-from arbitor.ranks import Ranks, end_ranks, start_ranks
+from arbitor.ranks import Ranks, end_ranks, speaks, start_ranks
 from arbitor.refusal import USAGE_ERROR, refuse, sentence_of
 
-from .keeping import TrainingFailed, console
-from .loop import TROUBLE, Trainer, prepared
+from .keeping import TROUBLE, TrainingFailed, console
+from .loop import Trainer, prepared
 from .metrics import Result
 from .options import Options, parse
 from .tasks.task import Task, TextTask
@@ -40,8 +40,8 @@ def main(
     options = parse(description, arguments, kind.kind, finetuning, **defaults)
     ranks = None
     try:
+        console.quiet = not speaks()  # one of several ranks does
         ranks = start_ranks(options.device)
-        console.quiet = ranks is not None and ranks.rank > 0  # one of them speaks
         with _begun(options, kind, ranks) as (task, trainer):
             result = trainer.run()
             report(options, task, result)

@@ -23,6 +23,9 @@ from .options import Options
 from .run_folder import RunFolder, config_mismatch
 from .tasks.task import Task
 
+# of data, of settings, of a device, of the system: a sentence says enough
+TROUBLE = (ValueError, RuntimeError, OSError, MemoryError)
+
 console = Console(stderr=True, soft_wrap=True)  # a path or a hash in two lines cannot be copied
 
 
@@ -99,13 +102,14 @@ class Kept:
             self._attempt(partial(self.folder.append, line))
 
     def save(self, learner: Learner, done: int) -> None:
-        """Write the checkpoint of step `done`, whole or not at all; what was logged is on disk before it."""
+        """Write the checkpoint of step `done`, whole or not at all; what was logged is on disk before it. On
+        a rank that does not write, know that there is one."""
+        self._has_checkpoint = self._has_checkpoint or not self.options.no_save
         if self.folder is not None:
             self._attempt(partial(self._save, self.folder, learner, done))
 
     def _save(self, folder: RunFolder, learner: Learner, done: int) -> None:
         fmt: Any = self.options.checkpoint_format
-        self._has_checkpoint = True
         pending = self.window.state() | {"metrics": folder.mark()}
         save_checkpoint(
             folder.checkpoint_path,
@@ -135,7 +139,7 @@ class Kept:
         if self.failure is None:
             try:
                 writing()
-            except (OSError, ValueError) as error:
+            except TROUBLE as error:
                 self.failure = error
 
     def failed(self, error: Exception | None, done: int, begun: bool) -> TrainingFailed:

@@ -26,7 +26,7 @@ from arbitor.kernels.writing import unwritable
 from arbitor.moe import summary
 from arbitor.ranks import Ranks
 
-from .keeping import Kept, TrainingFailed, console
+from .keeping import TROUBLE, Kept, TrainingFailed, console
 from .learners import Learner, make_learner
 from .metrics import Result, Window, due
 from .options import Options
@@ -37,8 +37,6 @@ from .ternary_runtime import reset_runtime_state
 from .transfer import Taken, take_over
 
 GO_ON, INTERRUPTED, FAILED = range(3)  # what a rank makes of a step
-# of data, of settings, of a device, of the system: a sentence says enough
-TROUBLE = (ValueError, RuntimeError, OSError, MemoryError)
 
 
 def train(options: Options, task: Task, ranks: Ranks | None = None) -> Result:

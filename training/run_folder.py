@@ -135,7 +135,7 @@ class RunFolder:
         return f"{self.path} held an earlier run{steps}: it is {aside} now"
 
     def _holds_a_run(self) -> bool:
-        files = (self.config_path, self.metrics_path, self.plot_path)
+        files = (self.path / file for file in FILES)
         return any(map(os.path.lexists, files)) or any(self.path.glob("*.safetensors"))
 
     # -- metrics.jsonl
@@ -227,7 +227,24 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     A torn last line is left out. Any other line that is not a JSON object raises `ValueError` with its
     number.
     """
-    return [record for _, record in _parse_lines(path)]
+    if not path.exists():
+        return []
+    with regular(path) as file:
+        lines = file.read().split(b"\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError(f"a JSON {type(record).__name__}")
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}, line {number}: {error}, expected a JSON object") from error
+        records.append(record)
+    return records
 
 
 def config_mismatch(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -248,27 +265,6 @@ def config_mismatch(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]
         elif json.dumps(old[key], sort_keys=True) != json.dumps(new[key], sort_keys=True):
             found.append(f"{key} is {old[key]!r} in the run, {new[key]!r} was asked for")
     return found
-
-
-def _parse_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
-    if not path.exists():
-        return []
-    with regular(path) as file:
-        lines = file.read().split(b"\n")
-    while lines and not lines[-1].strip():
-        lines.pop()
-    parsed: list[tuple[bytes, dict[str, Any]]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            if not isinstance(record, dict):
-                raise ValueError(f"a JSON {type(record).__name__}")
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise ValueError(f"{path}, line {number}: {error}, expected a JSON object") from error
-        parsed.append((line, record))
-    return parsed
 
 
 def _plain(value: Any) -> Any:

@@ -23,8 +23,8 @@ from rich.progress import track
 from rich.table import Table
 
 from arbitor.kernels import registry
+from arbitor.kernels.writing import write_whole
 
-from ..checkpoint import write_whole
 from ..judge.asked import NotUsable, asked_for
 from ..judge.records import laid_out
 from ..provenance import machine, source

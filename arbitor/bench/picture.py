@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoint import write_whole
+from arbitor.kernels.writing import write_whole
+
 from .panels import GAP, TITLE, Panel, Row, columns_of, contender, others_first, panels_of
 
 if TYPE_CHECKING:

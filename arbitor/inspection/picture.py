@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arbitor.kernels.plain import plain
-
-from ..checkpoint import write_whole
+from arbitor.kernels.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

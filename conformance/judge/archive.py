@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 
-from arbitor.checkpoint import write_whole
 from arbitor.conformance.judge.cases import Case, FailedCall, FailedRefusal, FailedSteps
 from arbitor.judge.seal import sealed
 from arbitor.kernels import reading
+from arbitor.kernels.writing import write_whole
 from arbitor.provenance import machine, source
 
 FORMAT, VERSION = "arbitor-artifact", 1

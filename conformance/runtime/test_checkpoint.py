@@ -16,7 +16,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from arbitor.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, state_hash, write_whole
+from arbitor.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, state_hash
+from arbitor.kernels.writing import write_whole
 
 CONFIG: dict[str, Any] = {"gain": 4.5, "name": "ünïcode", "flags": [True, None], "nested": {"seed": 2**63}}
 COLUMNS = {"layer.codes": 5, "codes": 8}
@@ -275,7 +276,7 @@ def test_killed_write_leaves_the_old_file(tmp_path: Path, call: str) -> None:
     digest = save(path)
     script = (
         "import os, signal, sys, pathlib\n"
-        "from arbitor.checkpoint import write_whole\n"
+        "from arbitor.kernels.writing import write_whole\n"
         f"os.{call} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_whole(pathlib.Path(sys.argv[1]), b'new')\n"
     )

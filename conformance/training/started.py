@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from arbitor.conformance.training.trainers import CHECKPOINT as CHECKPOINT
 from arbitor.conformance.training.trainers import ROOT
 
-CHECKPOINT = "checkpoint.safetensors"
 FLAGS = (
     "--d-model 16 --heads 2 --layers 1 --batch 2 --ctx 8 --eval-batches 1 --threads 1 --log-interval 2 "
     "--save-interval 2 --steps 6 --backend torch --device cpu"

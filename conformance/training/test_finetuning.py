@@ -19,19 +19,13 @@ from arbitor.update import ternary_modules
 pytest.importorskip("training", reason="the trainers do not ship")
 
 from training import loop
-from training.run_folder import RunFolder
 from training.transfer import take_over
 
 EXTRA = "_extra_state"
 QUICK: dict[str, Any] = {"accum_threshold": 2, "e_accum_threshold": 3, "scale_gain": 1 << 16}
 OPTIONS: dict[str, Any] = {"d_model": 16, "layers": 1, "heads": 2, "baseline": None}
 ILLEGAL = 100  # no exponent of a model
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RunFolder, "plot", lambda *_: None)  # takes longer than all else here
+pytestmark = pytest.mark.usefixtures("one_thread", "no_picture")
 
 
 def model(target: Target, seed: int = 0, layers: int = 1, **flags: Any) -> ARBModel:

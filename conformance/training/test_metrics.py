@@ -177,11 +177,9 @@ def test_windows(
         ("--steps 5 --log-interval 9", [5], None),
     ],
 )
-def test_votes_of_a_short_window(
-    runs: Runs, monkeypatch: pytest.MonkeyPatch, flags: str, steps: list[int], votes: float | None
-) -> None:
+@pytest.mark.usefixtures("no_picture")
+def test_votes_of_a_short_window(runs: Runs, flags: str, steps: list[int], votes: float | None) -> None:
     """Of real runs: an update's votes are those of the run that logs each step."""
-    monkeypatch.setattr(loop.RunFolder, "plot", lambda *_: None)
     folder = runs.folder
     for name, more in (("each", ["--log-interval", "1", "--accum", "1"]), ("short", [])):
         assert runs("pretrain.py", *flags.split(), *more, "--run", name) == 0
@@ -197,9 +195,9 @@ def test_votes_of_a_short_window(
 
 
 @pytest.mark.clause("ARB-RUN-008", "ARB-RUN-007")
-def test_votes_of_the_last_two_of_six(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("no_picture")
+def test_votes_of_the_last_two_of_six(tmp_path: Path) -> None:
     """6 steps with log interval 4 on the default corpus: 5,549 votes an update, and not half of them."""
-    monkeypatch.setattr(loop.RunFolder, "plot", lambda *_: None)
     given: dict[str, Any] = {"steps": 6, "log_interval": 4, "eval_interval": 0, "batch": 2, "ctx": 8}
     given |= {"d_model": 16, "heads": 2, "layers": 1, "group_size": 16, "threads": 1, "run": "run"}
     options = options_of(**given, backend="torch", device="cpu", runs=tmp_path)

@@ -49,8 +49,7 @@ ELSEWHERE = {"resume", "no_save", "runs", "run", "init"}
 
 
 @pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(loop.RunFolder, "plot", lambda *_: None)
+def _quiet(no_picture: None) -> Iterator[None]:
     with threads_kept():
         yield
 

@@ -11,16 +11,15 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from arbitor.checkpoint import load_checkpoint
-from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine.ranks import on_ranks
-from arbitor.conformance.training.trainers import CHECKPOINT, FOLDER, ROOT, threads_kept, trainers
+from arbitor.conformance.training.started import spy_on_steps
+from arbitor.conformance.training.trainers import CHECKPOINT, FOLDER, ROOT, trainers
 from arbitor.ranks import Ranks
 
 loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
@@ -35,11 +34,8 @@ ISSUE = (
 
 
 @pytest.fixture(autouse=True)
-def _one_lane(target: Target, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _one_at_a_time(one_lane: None, no_picture: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is a matter of the backend is in conformance/runtime/test_ranks.py."""
-    if target.backend.name != "torch" or target.device != "cpu":
-        pytest.skip("threads and processes of the torch backend on the CPU, once")
-    monkeypatch.setattr(run_folder.RunFolder, "plot", lambda *_: None)
     lock, honest = threading.Lock(), loop.make_learner
 
     def one_at_a_time(*given: Any) -> Any:  # torch's generator is that of the process
@@ -47,8 +43,6 @@ def _one_lane(target: Target, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
             return honest(*given)
 
     monkeypatch.setattr(loop, "make_learner", one_at_a_time)
-    with threads_kept():
-        yield
 
 
 def chosen(folder: Path, **changes: Any) -> Any:
@@ -125,14 +119,7 @@ def test_a_full_disk_of_one_rank_stops_all(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
 
     monkeypatch.setattr(run_folder, "append_whole", full)
-    steps: list[int] = []
-    honest = loop.Trainer._step
-
-    def step(trainer: Any) -> None:
-        honest(trainer)
-        steps.append(trainer.done)
-
-    monkeypatch.setattr(loop.Trainer, "_step", step)
+    steps = spy_on_steps(monkeypatch, loop.Trainer)
 
     def run(ranks: Ranks) -> str:
         with pytest.raises(loop.TrainingFailed) as failed:
@@ -142,6 +129,29 @@ def test_a_full_disk_of_one_rank_stops_all(tmp_path: Path, monkeypatch: pytest.M
     said = on_ranks(2, run)
     assert said == ["metrics.jsonl: No space left on device; after step 2, nothing is saved", ""]
     assert sorted(steps) == [1, 1, 2, 2]
+
+
+@pytest.mark.clause("ARB-RANK-004", "ARB-TRAIN-004")
+def test_a_rank_without_memory_says_what_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that does not write: the checkpoint is that of all."""
+    asked = chosen(tmp_path, save_interval=2, steps=9, eval_interval=0)
+    honest = loop.Trainer._loss
+
+    def fails(trainer: Any, *rest: Any, **named: Any) -> Any:
+        if trainer.done == 3:
+            raise MemoryError
+        return honest(trainer, *rest, **named)
+
+    monkeypatch.setattr(loop.Trainer, "_loss", fails)
+
+    def run(ranks: Ranks) -> str:
+        with pytest.raises(loop.TrainingFailed) as failed:
+            trained(asked, ranks)
+        return str(failed.value)
+
+    path = tmp_path / "runs" / "run" / CHECKPOINT
+    said = f"out of memory; after step 3, {path} is that of step 2, from which --resume goes on"
+    assert on_ranks(2, run) == [said] * 2
 
 
 @pytest.mark.clause("ARB-RANK-004", "ARB-TRAIN-002")

@@ -92,7 +92,7 @@ DAMAGED: dict[str, Any] = {
     "no counts": lambda pending: pending.pop("counts"),
     "counts in a list": lambda pending: pending.update(counts=[0] * 5),
     "a count less": lambda pending: pending["counts"].popitem(),
-    "a count of 2^70": lambda pending: pending["counts"].update(votes=2**63),
+    "a count of 2^63": lambda pending: pending["counts"].update(votes=2**63),
     "a count in words": lambda pending: pending["counts"].update(votes="many"),
     "a loss too large": lambda pending: pending.update(losses=["0x1.0000000000000p+5000"]),
     "a loss in words": lambda pending: pending.update(losses=["much"]),

@@ -27,6 +27,7 @@ from arbitor.conformance.training.started import (
 
 entry = pytest.importorskip("training.entry", reason="the trainers do not ship")
 loop = pytest.importorskip("training.loop")
+learners = pytest.importorskip("training.learners")
 run_folder = pytest.importorskip("training.run_folder")
 denoising = pytest.importorskip("training.tasks.denoising")
 
@@ -60,8 +61,8 @@ def test_two_processes_of_one_run(started: Started) -> None:
         first.kill()
         first.communicate()
     assert not (started.runs / "run.1").exists()
-    lines = run_folder.read_metrics(started.path("metrics.jsonl"))
-    assert [line["step"] for line in lines] == [*range(2, 2 * len(lines) + 1, 2)]
+    steps = [line["step"] for line in lines(started, "run")]
+    assert steps == [*range(2, 2 * len(steps) + 1, 2)]
     step = load_checkpoint(started.path()).step
     with started.process(*endless, "--resume") as again:
         started.wait_for(lambda: load_checkpoint(started.path()).step > step, again)
@@ -167,11 +168,6 @@ def test_a_folder_where_a_file_should_be(started: Started, file: str) -> None:
     assert started.contents() == before
     assert started() == 0
     assert (started.path(file, "run.1") / "inside").is_dir()
-    if file == "samples.png":
-        (started.path(file, "new") / "inside").mkdir(parents=True)
-        assert f"{started.path(file, 'new')} is a folder, expected a file" in started.refused(
-            2, "--run", "new"
-        )
 
 
 @pytest.fixture
@@ -327,6 +323,35 @@ def test_a_device_without_memory(started: Started, error: Exception, monkeypatch
     what = "CUDA out of memory." if str(error) else "out of memory"
     expected = f"error: {what}; after step 3, {started.path()} is that of step 2, from which --resume goes on"
     assert said == expected
-    monkeypatch.undo()
-    monkeypatch.setattr(run_folder.RunFolder, "plot", lambda *_: None)
+    monkeypatch.setattr(loop.Trainer, "_loss", honest)
     assert started("--resume") == 0
+
+
+@pytest.mark.clause("ARB-TRAIN-004")
+@pytest.mark.usefixtures("no_picture")
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory.\nmore"), MemoryError()])
+@pytest.mark.parametrize("place", ["learner.state", "task.finish", "plot"])
+def test_no_memory_for_what_is_written(
+    started: Started, place: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a checkpoint or after the last step: what there is is said, and the status is that of a failure."""
+    owner, name = {
+        "learner.state": (learners.TernaryLearner, "state"),
+        "task.finish": (entry.TextTask, "finish"),
+        "plot": (run_folder.RunFolder, "plot"),
+    }[place]
+    steps = spy_on_steps(monkeypatch, loop.Trainer)
+
+    def fails(*_: Any) -> None:
+        raise error
+
+    if place == "learner.state":
+        honest = owner.state
+        monkeypatch.setattr(owner, name, lambda self: fails() if len(steps) == 4 else honest(self))
+    else:
+        monkeypatch.setattr(owner, name, fails)
+    done = 4 if place == "learner.state" else 6
+    left = f"{started.path()} is that of step {done - 2 if done == 4 else 6}, "
+    left += "from which --resume goes on" if done == 4 else "the last"
+    what = "CUDA out of memory." if str(error) else "out of memory"
+    assert started.refused(1) == f"error: {what}; after step {done}, {left}"

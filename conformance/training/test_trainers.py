@@ -29,6 +29,8 @@ from arbitor.update import UpdateReport, ternary_modules
 loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
 read_metrics = pytest.importorskip("training.run_folder").read_metrics
 
+pytestmark = pytest.mark.usefixtures("no_picture")
+
 TEXT_PARTS = {"embedding", "head"}  # that a loss on other data need not reach
 PARTS = {"enable_vision": "class_head", "enable_audio": "codes_head", "enable_diffusion": "clean_head"}
 
@@ -37,11 +39,6 @@ def reached(model: ARBModel, trainer: str) -> dict[str, TernaryModule]:
     """The modules that a trainer's loss certainly reaches."""
     left_out = TEXT_PARTS if trainer in DATA else set()
     return {name: module for name, module in ternary_modules(model).items() if name not in left_out}
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.RunFolder, "plot", lambda *_: None)  # takes longer than all else here
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from arbitor.checkpoint import write_whole
+from arbitor.kernels.writing import write_whole
 
 from .opening import FILE, FOLDER, LeftOut, Reading, look, opened, shown
 
@@ -86,13 +86,11 @@ def load_corpus(source: str | Path | None = None) -> Corpus:
         raise ValueError(
             f"corpus '{shown(source)}': found {found}, expected {FILE}, {FOLDER} or '{TINYSHAKESPEARE}'"
         )
-    path = Path(source)
-    reading = Reading(path)
+    reading = Reading(Path(source))
     texts = _texts(reading, anything=found == FILE)
     if not texts:
         raise reading.nothing("corpus", "text")
-    name = path.name if found == FILE else path.resolve().name or str(path)
-    return _split(shown(name), b"\n".join(texts), reading.skipped, reading.notes)
+    return _split(reading.title, b"\n".join(texts), reading.skipped, reading.notes)
 
 
 def unigram_entropy(data: Bytes) -> float:

@@ -179,10 +179,10 @@ def _folder(folder: Path, side: int, channels: int) -> ImageSet:
         reading.leave_out(path, "in no class's sub-folder")
     places = (path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
     bare = sorted({path.name for path in places if not path.name.startswith(".")} - set(names))
-    name = shown(folder.resolve().name or str(folder))
     images, truth = np.stack(found), np.array(labels, dtype=np.int64)
     notes = (*reading.notes, *(f"{shown(place)}/ has no image and is no class" for place in bare))
-    return _split(name, tuple(shown(name) for name in names), images, truth, reading.skipped, notes)
+    classes = tuple(map(shown, names))
+    return _split(reading.title, classes, images, truth, reading.skipped, notes)
 
 
 def _besides(reading: Reading, loose: list[Path]) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from arbitor.kernels.plain import plain
+from arbitor.kernels.reading import Unreadable, cut, regular
 
 T = TypeVar("T")
 
@@ -42,10 +43,7 @@ class LeftOut(Exception):
 def shown(text: object, longest: int = _LONGEST) -> str:
     """`text` on one line, without what a terminal would take for a command; its middle is cut if it is
     long."""
-    clean = plain(text)
-    half = longest // 2
-    cut = f"{clean[:half]}...{clean[-half:]} ({len(clean):,} characters)"
-    return clean if len(clean) <= longest else cut
+    return cut(plain(text), longest)
 
 
 def look(source: str | Path) -> str:
@@ -98,6 +96,11 @@ class Reading:
         folder = self.source.parent if self._alone else self.source
         return shown(path.relative_to(folder).as_posix(), 1000)
 
+    @property
+    def title(self) -> str:
+        """The name of the data: that of the file, or of the folder, which "." has too."""
+        return shown((self.source if self._alone else self.source.resolve()).name or str(self.source))
+
     def nothing(self, kind: str, wanted: str) -> ValueError:
         """The error of a source of which nothing was read: `kind` of data, and what was `wanted`."""
         return ValueError(
@@ -136,7 +139,8 @@ class Reading:
         return sorted(kept)
 
     def read(self, path: Path, decode: Callable[[BinaryIO], T]) -> T | None:
-        """What `decode` makes of the file, or None if it is left out."""
+        """What `decode` makes of the file, or None if it is left out; then it takes no room either."""
+        before = self._room
         try:
             # Recorded, so that what is read does not hang on the process's filters of warnings.
             with warnings.catch_warnings(record=True) as warned, opened(path) as file:
@@ -153,6 +157,7 @@ class Reading:
         else:
             self._warned += [f"{self.name(path)}: {_words(warning.message)}" for warning in warned]
             return made
+        self._room = before
         return None
 
     def bytes_of(self, file: BinaryIO, text: bool = False) -> bytes:
@@ -200,10 +205,12 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     Raises LeftOut for anything else, and at the end for a file that was changed meanwhile; and OSError.
     """
     _regular(path)  # before it is opened: that alone may wait, or set something off
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    try:
+        file = regular(path)
+    except (Unreadable, IsADirectoryError):
+        raise LeftOut(CHANGED) from None
+    with file:
         before = os.fstat(file.fileno())
-        if not stat.S_ISREG(before.st_mode):
-            raise LeftOut(CHANGED)
         try:
             yield file
         except Exception:

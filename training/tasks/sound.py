@@ -25,6 +25,7 @@ from arbitor.modalities import frames, mu_law
 
 from ..options import Options
 from .corpus import draw_places, even_places, unigram_entropy
+from .flac import Unclaimed, claim_of
 from .opening import FILE, FOLDER, LeftOut, Reading, look, shown
 from .task import Batch, Task, mean_cross_entropy
 
@@ -32,7 +33,6 @@ Samples = npt.NDArray[np.float32]
 
 SUFFIXES = (".wav", ".flac")  # read in a folder; a single file is whatever soundfile decodes
 BLOCK = 1 << 20  # samples of all channels that are decoded at a time
-UNKNOWN = 2**63 - 1  # frames that libsndfile gives for a FLAC that claims none, which is legal
 MELODY_RATE, MELODY_SECONDS, MELODY_SEED = 8000, 60, 1
 NOTE = 2000  # samples
 HARMONICS = 4
@@ -68,8 +68,7 @@ def load_sound(source: str | Path | None = None) -> Sound:
     if found not in (FILE, FOLDER):
         raise ValueError(f"sound '{shown(source)}': found {found}, expected {FILE} or {FOLDER}")
     _need_soundfile()
-    path = Path(source)
-    reading = Reading(path)
+    reading = Reading(Path(source))
     parts: list[Samples] = []
     rates: dict[int, str] = {}
     for file in reading.files():
@@ -90,8 +89,8 @@ def load_sound(source: str | Path | None = None) -> Sound:
         parts.append(samples)
     if not parts:
         raise reading.nothing("sound", "sound")
-    name, rate = shown(path.resolve().name or str(path)), next(iter(rates))
-    return _split(name, np.concatenate(parts), rate, reading.skipped, reading.notes)
+    samples, rate = np.concatenate(parts), next(iter(rates))
+    return _split(reading.title, samples, rate, reading.skipped, reading.notes)
 
 
 def _split(
@@ -124,9 +123,12 @@ def _decode(file: BinaryIO, reading: Reading) -> tuple[Samples, int]:
             return False
 
     parts: list[Samples] = []
+    hidden = claim_of(file)
+    source = file if hidden is None else Unclaimed(file, hidden[0])
     try:
-        with Stream(file.fileno(), closefd=False) as sound:
-            kind, rate, claimed = sound.format, sound.samplerate, sound.frames
+        with Stream(source) as sound:
+            kind, rate = sound.format, sound.samplerate
+            claimed = sound.frames if hidden is None else hidden[1]
             largest = max(1, BLOCK // sound.channels)
             while len(block := sound.read(largest, dtype="float32", always_2d=True)):
                 if not bool((np.abs(block) <= 1).all()):
@@ -138,7 +140,8 @@ def _decode(file: BinaryIO, reading: Reading) -> tuple[Samples, int]:
     if not parts:
         raise LeftOut("has no samples")
     samples = np.concatenate(parts)
-    if claimed not in (len(samples), UNKNOWN) and kind != "MP3":  # whose length is an estimate
+    unknown = hidden is not None and claimed == 0
+    if claimed != len(samples) and not unknown and kind != "MP3":  # whose length is an estimate
         raise LeftOut(f"claims {claimed:,} samples and has {len(samples):,}")
     return samples, int(rate)
 

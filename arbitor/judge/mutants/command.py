@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from arbitor.checkpoint import write_whole
 from arbitor.judge.seal import sealed
 from arbitor.judge.suite import find_suite
 from arbitor.kernels.plain import plain
+from arbitor.kernels.writing import write_whole
 from arbitor.provenance import machine, source
 from arbitor.refusal import refuse
 

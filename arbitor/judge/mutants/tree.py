@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arbitor.checkpoint import write_whole
+from arbitor.kernels.writing import write_whole
 
 LEFT_OUT = ("runs", "reports", "build", "dist", "shared")
 CACHES = shutil.ignore_patterns("__pycache__", ".pytest_cache", ".hypothesis", "results")

@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from arbitor.checkpoint import write_whole
+from arbitor.kernels.writing import write_whole
 
 from .summary import ran, wrong
 

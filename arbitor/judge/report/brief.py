@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from arbitor.checkpoint import write_whole
 from arbitor.judge.records import laid_out
 from arbitor.judge.seal import FOOTER
 from arbitor.kernels.plain import plain
+from arbitor.kernels.writing import write_whole
 from arbitor.refusal import refuse
 
 from .check import looked_at, parsed, verdict

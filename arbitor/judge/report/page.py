@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from arbitor.checkpoint import write_whole
+from arbitor.kernels.writing import write_whole
 
 from . import badge, summary, tables
 

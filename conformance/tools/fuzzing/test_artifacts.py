@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from arbitor.checkpoint import write_whole
 from arbitor.cli import main
 from arbitor.conformance.draw.refusals import refusals_of
 from arbitor.conformance.draw.strategies import example
@@ -28,6 +27,7 @@ from arbitor.conformance.tools.fuzzing.replay import repeat
 from arbitor.conformance.tools.planted import THRESHOLD, planted
 from arbitor.judge.suite import find_suite
 from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.writing import write_whole
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from arbitor.conformance.training.tasks.entries import (
     READ,
     folder_with,
     outside,
+    samples_claimed,
     whole,
 )
 
@@ -146,13 +147,15 @@ def test_a_size_that_is_not_that_of_what_is_read(tmp_path: Path) -> None:
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, place: Path, change: Callable[[], object]) -> None:
-    """Make `change` when the file at `place` has been opened and looked at."""
-    real, changed = os.fstat, list[object]()
+    """Make `change` when the file at `place` has been opened and looked at: what it is, and how large."""
+    real, looked = os.fstat, list[int]()
 
     def fstat(descriptor: int) -> os.stat_result:
         found = real(descriptor)
-        if not changed and os.path.samestat(found, place.stat()):
-            changed.append(change())
+        if len(looked) < 2 and os.path.samestat(found, place.stat()):
+            looked.append(descriptor)
+            if len(looked) == 2:
+                change()
         return found
 
     monkeypatch.setattr(os, "fstat", fstat)
@@ -238,12 +241,16 @@ def test_a_folder_that_may_not_be_listed(
 @pytest.mark.clause("ARB-TRAIN-002")
 @pytest.mark.parametrize("kind", FILES)
 def test_what_does_not_fit(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All data together: the last file finds no room."""
-    folder_with(tmp_path, kind)
+    """All data together: the last file finds no room; one that is left out takes none."""
+    place = folder_with(tmp_path, kind)
     (suffix, good), load = FILES[kind], LOADERS[kind]
+    bad = {"text": b"\0" * len(good(1)), "images": good(1)[:50], "sound": samples_claimed(1)}
+    place.write_bytes(bad[kind])
     one = {"text": len(good(1)), "images": 8 * 8 * 4, "sound": 2000 * 4}[kind]  # bytes of a file's data
     monkeypatch.setattr(opening, "room", lambda: 3 * one)
-    assert load(tmp_path).skipped == ()
+    (left_out,) = load(tmp_path).skipped
+    assert left_out.startswith(f"a/{place.name} (")
+    place.unlink()
     (tmp_path / "b" / f"z{suffix}").write_bytes(good(4))
     assert load(tmp_path).skipped == (
         f"b/z{suffix} (does not fit: all data may take {3 * one:,} bytes, half of the memory)",

@@ -13,7 +13,6 @@ import torch
 from arbitor.modalities import frames, from_mu_law, mu_law
 
 pytest.importorskip("training", reason="the trainers do not ship")
-pytest.importorskip("soundfile", reason="decodes sound files")
 
 from training.options import Options
 from training.tasks.sound import AudioTask, Sound

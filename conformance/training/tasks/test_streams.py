@@ -132,7 +132,7 @@ def test_the_seeds_of_fixed_noise_are_of_no_run() -> None:
 
 
 @pytest.mark.clause("ARB-MODEL-007")
-def test_every_chunk_of_a_validation_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_chunk_of_a_validation_goes_on() -> None:
     """Three of 200: images in order, times in turn over all of them, and noise that no two share."""
     chunks = list(task_of(DiffusionTask).valid())
     assert [len(chunk[0]) for chunk in chunks] == [200, 200, 200]
