@@ -6,6 +6,10 @@ grad, so that the graph exists although no parameter does; the backward quantise
 input and leaves what the weight needs with the module (ARB-RUN-001). Everything that is captured is detached
 and the module's own; a second backward raises (ARB-RUN-004).
 
+Tokens are numbered by the backward, in the order in which backwards come (ARB-RNG-006). So a forward changes
+nothing: one that is only looked at takes no numbers, and one that torch.utils.checkpoint runs again takes
+none twice. What a backward captures counts when all of it has come to its end, and is gone if it raises.
+
 Its own, since what autograd and the caller hand over may be written to before the update: the gradient of
 `y.backward(g)` is g, one that a hook sees or that a learned offset beside y gets may be the same memory, and
 one buffer may hold the tokens of all batches. Both are copied. Nothing else has to be: what a backend returns
@@ -14,6 +18,9 @@ is nobody else's.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,12 +32,31 @@ from arbitor.kernels.registry import Backend
 from .state import TernaryShape
 
 INPUT_GRADIENT, WEIGHT_GRADIENT = 1, 2
+_engine: Any = torch.autograd.Variable._execution_engine
+_looking = 0  # `without_capture`s that are open: of the process, since autograd has threads of its own
+
+
+@contextmanager
+def without_capture() -> Iterator[None]:
+    """Backwards inside give gradients and leave nothing with the modules, as `torch.autograd.grad` for a
+    saliency map wants it. Tokens have the numbers of those that would be captured next."""
+    global _looking
+    _looking += 1
+    try:
+        yield
+    finally:
+        _looking -= 1
+
+
+def looking() -> bool:
+    """Whether gradients are only looked at."""
+    return _looking > 0
 
 
 @dataclass(frozen=True)
 class LinearCapture:
     """One call of a linear layer: q_t int8 [I, T], e_x int8 [T], dy float32 [T, O], and its first token's
-    number."""
+    number, on this rank."""
 
     first_row: int
     q_t: torch.Tensor
@@ -47,11 +73,42 @@ class EmbeddingCapture:
     dy: torch.Tensor
 
 
-@dataclass
-class Numbered:
-    """Tokens of one step that a module has numbered (ARB-RNG-006); a forward keeps that of its step."""
+class Captured:
+    """Whether a forward's gradient has been captured: it is if the backward has come to its end, and until
+    then as long as it runs."""
 
-    count: int = 0
+    def __init__(self) -> None:
+        self.ended = False
+        self.by: weakref.ref[Pass] | None = None
+
+    def __bool__(self) -> bool:
+        return self.ended or (self.by is not None and self.by() is not None)
+
+
+class Pass:
+    """What one module captures in one backward; the autograd engine holds it for as long as that runs."""
+
+    def __init__(self, module: Capturing) -> None:
+        self._module = module
+        self.capture: LinearCapture | EmbeddingCapture | None = None
+        self._captured: Captured | None = None
+        module.passes.append(weakref.ref(self))
+        _engine.queue_callback(self._ended)
+
+    def take(self, capture: LinearCapture | EmbeddingCapture, captured: Captured) -> None:
+        """Hold it until the end; `captured` is that of its forward."""
+        self.capture, self._captured = capture, captured
+        captured.by = weakref.ref(self)
+
+    def _ended(self) -> None:
+        """The whole backward has come to its end; nothing if the module was cleared since."""
+        if self._captured is not None:
+            self._captured.ended = True
+        others = [known for known in self._module.passes if known() not in (None, self)]
+        known = any(known() is self for known in self._module.passes)
+        self._module.passes = others
+        if known and self.capture is not None:
+            self._module.captures.append(self.capture)
 
 
 @dataclass(frozen=True)
@@ -71,29 +128,25 @@ class Capturing(Protocol):
     codes: torch.Tensor
     e: torch.Tensor
     captures: list[Any]
-    numbered: Numbered
+    trains: bool
+    passes: list[weakref.ref[Pass]]
     revision: Revision
 
     @property
     def backend(self) -> Backend: ...
     def stream(self, purpose: int) -> int: ...
-    def number_tokens(self, count: int) -> int: ...
+    def next_number(self, count: int) -> int: ...
 
 
-def anchor(device: torch.device) -> torch.Tensor:
-    """An empty leaf that requires grad: it starts the graph and can hold nothing."""
-    return torch.empty(0, device=device, requires_grad=torch.is_grad_enabled())
-
-
-def _begin(ctx: Any, module: Capturing, count: int) -> None:
-    """Note what a forward of `count` tokens belongs to. After its backend has taken them: a call that is
-    refused takes no numbers."""
-    ctx.module, ctx.captured, ctx.revision = module, False, module.revision
-    ctx.first_row, ctx.numbered = module.number_tokens(count), module.numbered
+def _begin(ctx: Any, module: Capturing) -> None:
+    """Note which weights a forward is of. One inside of a backward is run again for
+    torch.utils.checkpoint(use_reentrant=True): what its own backward captures is of the outer one."""
+    ctx.module, ctx.captured, ctx.revision = module, Captured(), module.revision
+    ctx.passed = Pass(module) if torch._C._current_graph_task_id() >= 0 else None
 
 
 def _check_once(ctx: Any, module: Capturing) -> None:
-    """Refuse a backward whose gradient is captured already, or would be none of this step."""
+    """Refuse a backward whose gradient is captured already, or would be none of these weights."""
     again = "run the forward again"
     if ctx.captured:
         raise RuntimeError(
@@ -104,18 +157,13 @@ def _check_once(ctx: Any, module: Capturing) -> None:
         raise RuntimeError(
             f"{module.label} was {module.revision.became} between this forward and its backward; {again}"
         )
-    if ctx.numbered is not module.numbered:
-        if module.numbered.count:
-            raise RuntimeError(
-                f"{module.label} began another step between this forward and its backward; {again}"
-            )
-        module.numbered = ctx.numbered  # no call since then: the step of that forward goes on
 
 
 def _keep(ctx: Any, capture: LinearCapture | EmbeddingCapture) -> None:
     """Last of all: a backward that failed before has captured nothing, and may be repeated."""
-    ctx.module.captures.append(capture)
-    ctx.captured = True
+    if looking() or not ctx.module.trains:
+        return
+    (ctx.passed or Pass(ctx.module)).take(capture, ctx.captured)
 
 
 def _own(dy: torch.Tensor) -> torch.Tensor:
@@ -145,7 +193,7 @@ class LinearFunction(torch.autograd.Function):
             module.shape.group_size,
         )
         if any(ctx.needs_input_grad):
-            _begin(ctx, module, x.shape[0])
+            _begin(ctx, module)
         return y
 
     @staticmethod
@@ -156,16 +204,17 @@ class LinearFunction(torch.autograd.Function):
         _check_once(ctx, module)
         q_t, e_x = ctx.saved_tensors
         dy = _own(dy)
+        first = module.next_number(len(dy))
         dx = None
         if ctx.needs_input_grad[0]:
             q_d, e_d = module.backend.quantise_stochastic(
-                dy, module.seed, module.updates, module.stream(INPUT_GRADIENT), ctx.first_row
+                dy, module.seed, module.updates, module.stream(INPUT_GRADIENT), first
             )
             shape = module.shape
             dx = module.backend.input_gradient(
                 q_d, e_d, module.codes, module.e, shape.e_base, shape.e_span, shape.group_size, shape.columns
             )
-        _keep(ctx, LinearCapture(ctx.first_row, q_t, e_x, dy))
+        _keep(ctx, LinearCapture(first, q_t, e_x, dy))
         return dx, None, None
 
 
@@ -180,7 +229,7 @@ class EmbeddingFunction(torch.autograd.Function):
         )
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(tokens.clone())
-            _begin(ctx, module, tokens.shape[0])
+            _begin(ctx, module)
         return y
 
     @staticmethod
@@ -189,5 +238,5 @@ class EmbeddingFunction(torch.autograd.Function):
         """dy float32 [T, D]; leaves an EmbeddingCapture with the module."""
         _check_once(ctx, ctx.module)
         (tokens,) = ctx.saved_tensors
-        _keep(ctx, EmbeddingCapture(ctx.first_row, tokens, _own(dy)))
+        _keep(ctx, EmbeddingCapture(ctx.module.next_number(len(tokens)), tokens, _own(dy)))
         return None, None, None

@@ -7,6 +7,7 @@ gradient anywhere is seen before any module has changed (ARB-RUN-005).
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,13 +24,14 @@ from .capture import (
     EmbeddingFunction,
     LinearCapture,
     LinearFunction,
-    Numbered,
+    Pass,
     Revision,
-    anchor,
 )
 from .ranks import POISONED, Ranks, quantise_on_ranks
 from .schedule import UpdateRule
 from .state import TernaryShape, check_state, read_numbers
+
+IDS = 2**28  # of tensors: 16 streams each, numbered in 32 bits
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ def rms_norm(x: torch.Tensor) -> torch.Tensor:
 
 
 class TernaryModule(nn.Module):
-    """State of one ternary matrix [rows, columns] and what its updates share."""
+    """State of one ternary matrix [rows, columns] and what its updates share.
+
+    `tensor_id` numbers the random bits of the matrix; two of one model must not be alike. None draws one from
+    torch's generator, as nn.Linear draws its weights: `torch.manual_seed` repeats it.
+    """
 
     codes: torch.Tensor
     t_accum: torch.Tensor
@@ -67,25 +73,29 @@ class TernaryModule(nn.Module):
         columns: int,
         *,
         seed: int = 0,
-        tensor_id: int = 0,
+        tensor_id: int | None = None,
         group_size: int = 128,
         e_span: int = 4,
         backend: str | None = None,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
+        if tensor_id is None:
+            tensor_id = int(torch.randint(IDS, (), dtype=torch.int64, device="cpu"))
         e = initial_exponent(columns)
         self.shape = TernaryShape(rows, columns, group_size, e - e_span // 2, e_span)
         self.seed, self.tensor_id, self.updates = seed, tensor_id, 0
         self.settings = UpdateRule()
-        self.frozen = False
+        self.frozen, self.trains = False, True
         self.label = type(self).__name__
         self.captures: list[Any] = []
-        self.numbered, self.revision = Numbered(), Revision()
+        self.passes: list[weakref.ref[Pass]] = []  # of backwards that have not come to their end
+        self.revision = Revision()
         self.ranks: Ranks | None = None
         self._asked = registry.asked_for(backend)
         self._taken = ("", "")  # device type and backend
         codes = self.backend.initialise(rows, columns, seed, tensor_id)
-        self.register_buffer("codes", codes.to(torch.get_default_device()))
+        self.register_buffer("codes", codes.to(device or torch.get_default_device()))
         self._shape_of(self.get_extra_state())  # refuses what is out of range
         groups = (rows, self.shape.groups)
         self._add_buffer("t_accum", (rows, columns), torch.int8)
@@ -94,6 +104,21 @@ class TernaryModule(nn.Module):
     def _add_buffer(self, name: str, extents: tuple[int, ...], dtype: torch.dtype, value: int = 0) -> None:
         """A buffer beside the codes, where the default device is."""
         self.register_buffer(name, torch.full(extents, value, dtype=dtype, device=self.codes.device))
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """float32 [rows, columns], computed from codes and exponents: writing to it changes nothing."""
+        size, columns = self.shape.group_size, self.shape.columns
+        scales = torch.exp2(self.e.float()).repeat_interleave(size, dim=1)[:, :columns]
+        weight: torch.Tensor = self.backend.unpack(self.codes, columns).float() * scales
+        return weight
+
+    def requires_grad_(self, requires_grad: bool = True) -> TernaryModule:
+        """False freezes it: no graph is built for it, nothing is captured, and an update passes it by."""
+        self.trains = requires_grad
+        if not requires_grad:
+            self.clear_captures()
+        return self
 
     @property
     def backend(self) -> registry.Backend:
@@ -109,18 +134,22 @@ class TernaryModule(nn.Module):
         """Stream of the random bits of this tensor (ARB-RNG-002)."""
         return 16 * self.tensor_id + purpose
 
-    def number_tokens(self, count: int) -> int:
-        """Number of the next call's first token in this step (ARB-RNG-006); of this rank's first one, where
-        all ranks' tokens of a call are numbered in rank order (ARB-RANK-002)."""
+    def _anchor(self, device: torch.device) -> torch.Tensor:
+        """An empty leaf that starts the graph and can hold nothing; of a frozen module it starts none."""
+        return torch.empty(0, device=device, requires_grad=self.trains and torch.is_grad_enabled())
+
+    def next_number(self, count: int) -> int:
+        """Number of the first of the tokens that are captured next, `count` on this rank (ARB-RNG-006); all
+        ranks' tokens of a call are numbered in rank order (ARB-RANK-002)."""
         rank, size = (self.ranks.rank, self.ranks.size) if self.ranks else (0, 1)
-        first = self.numbered.count + rank * count
-        self.numbered.count += size * count
-        return first
+        passes = [passed for passed in (known() for known in self.passes) if passed is not None]
+        captures = [*self.captures, *(passed.capture for passed in passes if passed.capture is not None)]
+        return size * sum(len(capture.dy) for capture in captures) + rank * count
 
     def clear_captures(self) -> None:
         """Forget what backward left, and start numbering tokens again (ARB-RUN-006)."""
         self.captures.clear()
-        self.numbered = Numbered()
+        self.passes.clear()
 
     def _revised(self, became: str) -> None:
         """The weights are others now, or elsewhere: what was captured for them goes, and a forward from
@@ -211,6 +240,10 @@ class TernaryModule(nn.Module):
             self._revised("moved")
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: a backward that runs is of this module alone."""
+        return {**self.__dict__, "passes": []}
+
     def extra_repr(self) -> str:
         shape = self.shape
         return (
@@ -225,25 +258,32 @@ class TernaryLinear(TernaryModule):
     Input float [..., I], output float32 [..., O]. Any float dtype is taken as float32 first.
     """
 
+    bias: None = None  # of those who ask, as of an nn.Linear
+
     e_accum: torch.Tensor
 
     def __init__(self, in_features: int, out_features: int, **options: Any) -> None:
         super().__init__(out_features, in_features, **options)
+        self.in_features, self.out_features = in_features, out_features
         self._add_buffer("e_accum", (out_features, self.shape.groups), torch.int8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., I] -> y float32 [..., O]. Raises ValueError if the last axis is not I."""
-        if x.shape[-1] != self.shape.columns:
+        if x.dim() == 0 or x.shape[-1] != self.shape.columns:
             raise ValueError(
                 f"{self.label}: last axis of x must be {self.shape.columns}, got {tuple(x.shape)}"
             )
+        if not x.is_floating_point():
+            raise TypeError(f"{self.label}: x must be of a float dtype, got {x.dtype}")
         flat = x.reshape(-1, x.shape[-1]).float().contiguous()
-        y: torch.Tensor = LinearFunction.apply(flat, anchor(x.device), self)  # type: ignore[no-untyped-call]
+        if not len(flat):  # no token, nothing to capture
+            return flat.new_zeros(*x.shape[:-1], self.shape.rows) + flat.sum()
+        y: torch.Tensor = LinearFunction.apply(_seen(flat), self._anchor(x.device), self)  # type: ignore[no-untyped-call]
         return y.view(*x.shape[:-1], -1)
 
     def prepare(self) -> Prepared:
         """Quantise the output gradients column by column over all captures (ARB-LIN-005, ARB-RUN-003)."""
-        captures: Sequence[LinearCapture] = sorted(self.captures, key=lambda capture: capture.first_row)
+        captures: Sequence[LinearCapture] = self.captures
         q_t = _join([c.q_t for c in captures], 1)
 
         def quantise(dy: torch.Tensor, e_x: torch.Tensor, first: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -280,18 +320,22 @@ class TernaryEmbeddingTable(TernaryModule):
 
     def __init__(self, num_embeddings: int, embedding_dim: int, **options: Any) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         groups = (num_embeddings, self.shape.groups)
         self._add_buffer("corr_accum", groups, torch.int16)
         self._add_buffer("step_counter", (num_embeddings,), torch.int32)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens int64 [...] -> y float32 [..., D]. Raises ValueError for a token outside the table."""
-        y: torch.Tensor = EmbeddingFunction.apply(tokens.reshape(-1), anchor(tokens.device), self)  # type: ignore[no-untyped-call]
+        flat = tokens.reshape(-1)
+        if not len(flat):
+            return torch.zeros(*tokens.shape, self.shape.columns, device=tokens.device)
+        y: torch.Tensor = EmbeddingFunction.apply(flat, self._anchor(tokens.device), self)  # type: ignore[no-untyped-call]
         return y.view(*tokens.shape, -1)
 
     def prepare(self) -> Prepared:
         """Quantise the row gradients of the whole step with one exponent (ARB-EMB-002)."""
-        captures: Sequence[EmbeddingCapture] = sorted(self.captures, key=lambda capture: capture.first_row)
+        captures: Sequence[EmbeddingCapture] = self.captures
         everywhere = self.ranks.gather if self.ranks is not None else torch.Tensor.detach
         tokens, dy = (
             _join([everywhere(c.tokens) for c in captures]),
@@ -307,6 +351,11 @@ class TernaryEmbeddingTable(TernaryModule):
     def _operation(self) -> Callable[..., torch.Tensor]:
         operation: Callable[..., torch.Tensor] = self.backend.embedding_update
         return operation
+
+
+def _seen(x: torch.Tensor) -> torch.Tensor:
+    """Without its graph under torch.no_grad(), where an autograd function would still be told of it."""
+    return x if torch.is_grad_enabled() else x.detach()
 
 
 def _join(parts: list[torch.Tensor], dim: int = 0) -> torch.Tensor:

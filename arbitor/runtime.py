@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch.distributed as dist
 from torch import nn
 
 from .moe import MixtureOfExperts
@@ -31,11 +32,18 @@ def configure_ternary_training(
     return accum_threshold
 
 
-def join_ranks(model: nn.Module, ranks: Ranks) -> None:
-    """Make the updates of every ternary module those of all ranks' tokens (ARB-RANK-001).
+def join_ranks(model: nn.Module, ranks: Ranks | None = None) -> None:
+    """Make the updates of every ternary module those of all ranks' tokens (ARB-RANK-001), on every rank
+    before the first forward, and before DistributedDataParallel has the float parameters. None takes the
+    process group that there is.
 
-    Raises ValueError for a model with experts: ranks would differ in the tokens of a call (ARB-RANK-002).
+    Raises ValueError where there is none, and for a model with experts: ranks would differ in the tokens of a
+    call (ARB-RANK-002).
     """
+    if ranks is None:
+        if not (dist.is_available() and dist.is_initialized()):
+            raise ValueError("there is no process group to join: call arbitor.start_ranks() first")
+        ranks = Ranks(dist.get_rank(), dist.get_world_size())
     if any(isinstance(module, MixtureOfExperts) for module in model.modules()):
         raise ValueError("a model with experts cannot be trained on several ranks: their tokens differ")
     for module in ternary_modules(model).values():

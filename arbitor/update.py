@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from .components import TernaryModule
@@ -77,6 +78,7 @@ def update_memory(
     modules = ternary_modules(model)
     ranks = next((module.ranks for module in modules.values()), None)
     try:
+        _require_own_bits(modules)
         named = _named(loss_components)
         signals = {name: value.detach() for name, value in named.items()}
         if loss_signal is not None:
@@ -100,6 +102,25 @@ def update_memory(
     finally:
         for module in modules.values():
             module.clear_captures()
+
+
+def _require_own_bits(modules: Mapping[str, TernaryModule]) -> None:
+    """Refuse two tensors of one number, which would draw the same random bits, and several processes whose
+    updates are not joined. Raises ValueError."""
+    first: dict[tuple[int, int], str] = {}
+    for name, module in modules.items():
+        other = first.setdefault((module.seed, module.tensor_id), name)
+        if other != name:
+            raise ValueError(
+                f"{name} and {other} both have tensor_id {module.tensor_id} of seed {module.seed}, and would "
+                "draw the same random bits: give each an id of its own, as arbitor.ternarize does"
+            )
+    size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if size > 1 and any(module.ranks is None for module in modules.values()):
+        raise ValueError(
+            f"this is one of {size} processes, and each would update from its own tokens alone: call "
+            "arbitor.join_ranks(model) on every one before training"
+        )
 
 
 def _named(components: Components | None) -> dict[str, torch.Tensor]:
@@ -129,7 +150,7 @@ def _require_alike(modules: Mapping[str, TernaryModule], signals: int, ranks: Ra
     ever, or tokens would get each other's numbers."""
     if ranks is None:
         return
-    calls = [[len(c.dy) for c in sorted(m.captures, key=lambda c: c.first_row)] for m in modules.values()]
+    calls = [[len(c.dy) for c in m.captures] for m in modules.values()]
     differing = ranks.differing([signals, *(crc32(str(tokens).encode()) >> 1 for tokens in calls)])
     if differing and differing[0] == 0:
         raise ValueError(f"rank {ranks.rank} has {signals} losses to look at, others have more or fewer")

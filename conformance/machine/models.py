@@ -37,7 +37,9 @@ def rivals(target: Target) -> list[str]:
 
 def linear(target: Target, columns: int = 12, rows: int = 10, **options: Any) -> TernaryLinear:
     """A layer [rows, columns] in groups of 8, so that the last is short, that changes quickly."""
-    layer = TernaryLinear(columns, rows, **({"group_size": 8, "backend": target.backend.name} | options))
+    layer = TernaryLinear(
+        columns, rows, **({"tensor_id": 0, "group_size": 8, "backend": target.backend.name} | options)
+    )
     configure_ternary_training(layer, **QUICK)
     return layer.to(target.device)
 
@@ -45,7 +47,7 @@ def linear(target: Target, columns: int = 12, rows: int = 10, **options: Any) ->
 def table(target: Target, rows: int = 9, columns: int = 12, **options: Any) -> TernaryEmbeddingTable:
     """An embedding table likewise."""
     layer = TernaryEmbeddingTable(
-        rows, columns, **({"group_size": 8, "backend": target.backend.name} | options)
+        rows, columns, **({"tensor_id": 0, "group_size": 8, "backend": target.backend.name} | options)
     )
     configure_ternary_training(layer, **QUICK)
     return layer.to(target.device)

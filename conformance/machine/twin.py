@@ -62,7 +62,7 @@ class Twin:
         ready = {name: _quantised(self.judge, module) for name, module in taken.items()}
         for module in self.modules.values():
             module.captures.clear()
-            module.numbered.count = 0
+            module.passes.clear()
         if not finite or any(poisoned for _, poisoned in ready.values()):
             return Done(losses, True, {})
         gains = {n: step[n] for n in ("gain", "scale_gain") if step[n] is not None}
@@ -75,7 +75,7 @@ class Twin:
 
 def _quantised(judge: Backend, module: TernaryModule) -> tuple[dict[str, torch.Tensor], bool]:
     """The operands of the module's update over all captures, and whether they are poisoned."""
-    captures = sorted(module.captures, key=lambda capture: capture.first_row)
+    captures = module.captures
     random = {"seed": module.seed, "step": module.updates, "stream": 16 * module.tensor_id + WEIGHTS}
     dy = torch.cat([capture.dy for capture in captures])
     if isinstance(module, TernaryEmbeddingTable):

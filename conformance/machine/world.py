@@ -179,5 +179,5 @@ def signal_of(step: Step, losses: tuple[torch.Tensor, ...]) -> torch.Tensor | fl
 
 
 def captures_left(modules: Mapping[str, TernaryModule]) -> list[str]:
-    """Modules in which a step has left captures, or a token number that is not 0 (ARB-RUN-006)."""
-    return [name for name, module in modules.items() if module.captures or module.numbered.count]
+    """Modules in which a step has left captures, or some of a backward that failed (ARB-RUN-006)."""
+    return [name for name, module in modules.items() if module.captures or module.passes]

@@ -192,30 +192,21 @@ def test_a_token_that_is_refused_takes_no_numbers(target: Target) -> None:
 
 @pytest.mark.clause("ARB-RUN-004", "ARB-RNG-006")
 def test_a_forward_from_before_a_skip(target: Target) -> None:
-    """Its tokens keep their numbers, if no call has been given the same ones since; else it has to be
-    repeated."""
+    """A skip changes no weights: its backward may still come, and has the next numbers."""
     ends = []
     for skips in (False, True):
         layer = models.linear(target)
         x = noise(target, 5, 12)
         first, second = layer(x), layer(x)
         if skips:
+            backward(layer(x).square().sum())
             assert update_memory(layer, loss_signal=float("nan")).skipped is not None
         backward(second.square().sum())
-        backward(layer(x).square().sum())
         backward(first.square().sum())
-        assert [capture.first_row for capture in layer.captures] == [5, 10, 0]
+        assert [capture.first_row for capture in layer.captures] == [0, 5]
         update_memory(layer)
         ends.append(hash_of(layer))
     assert ends[0] == ends[1]
-
-    layer = models.linear(target)
-    stale = layer(noise(target, 5, 12))
-    update_memory(layer, loss_signal=float("nan"))
-    backward(layer(noise(target, 5, 12)).square().sum())
-    with pytest.raises(RuntimeError, match="began another step between this forward and its backward"):
-        backward(stale.square().sum())
-    assert [capture.first_row for capture in layer.captures] == [0]
 
 
 KILLED = """

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from arbitor.components import TernaryLinear, TernaryModule
+from arbitor.components import TernaryModule
 from arbitor.conformance.judge.target import REFERENCE, Target
 from arbitor.conformance.machine import models
 from arbitor.conformance.machine.models import backward, noise
@@ -44,13 +44,13 @@ def state_of(module: TernaryModule) -> dict[str, torch.Tensor]:
 
 @pytest.mark.clause("ARB-RNG-005", "ARB-RNG-006", "ARB-LIN-002", "ARB-LIN-005", "ARB-RUN-003")
 def test_a_layer(target: Target, judge: Backend) -> None:
-    """Two calls, and one before them whose backward never comes: it takes its numbers for purpose 1."""
+    """Two calls, whose backwards come last call first; one before them has none."""
     layer = models.linear(target, tensor_id=TENSOR, seed=SEED)
     layer.updates = DONE
     state, how = state_of(layer), how_of(layer)
     weight = (state["codes"], state["e"], *how[:3])
     firsts, inputs, gradients, outputs, quantised, exponents = [], [], [], [], [], []
-    for number, (first, rows) in enumerate(((0, 3), (3, 4), (7, 5))):
+    for number, (first, rows) in enumerate(((0, 3), (5, 4), (0, 5))):
         x = noise(target, rows, 12, seed=number).requires_grad_()
         y = layer(x)
         q_x, e_x = judge.quantise_nearest(x.detach().cpu())
@@ -70,7 +70,7 @@ def test_a_layer(target: Target, judge: Backend) -> None:
         assert torch.equal(x.grad.cpu(), judge.input_gradient(q_d, e_d, *weight, 12))
 
     report = update_memory(layer)
-    dy, q_x, e_x = (torch.cat(parts) for parts in (gradients, quantised, exponents))
+    dy, q_x, e_x = (torch.cat(parts[::-1]) for parts in (gradients, quantised, exponents))
     q_g, _ = judge.quantise_columns(dy, e_x, SEED, DONE, WEIGHT_GRADIENT, 0)
     counts = judge.linear_update(q_g, q_x, *state.values(), *how)
     assert list(report.totals().values()) == counts.tolist()
@@ -107,12 +107,18 @@ def test_a_step_of_the_reference(target: Target) -> None:
 
 
 @pytest.mark.clause("ARB-RNG-006")
-def test_numbers_begin_at_0(target: Target) -> None:
-    """In a module that has just been made, and was not moved: moving it clears its captures."""
-    layer = TernaryLinear(12, 10, backend=target.backend.name)
-    assert [layer.number_tokens(count) for count in (4, 3, 1)] == [0, 4, 7]
+def test_numbers_are_those_of_captured_tokens(target: Target) -> None:
+    """From 0, in the order of the backwards; a forward takes none."""
+    layer = models.linear(target)
+    first, second = layer(noise(target, 4, 12)), layer(noise(target, 3, 12))
+    assert layer.next_number(1) == 0
+    backward(second.square().sum())
+    assert layer.next_number(1) == 3
+    backward(first.square().sum())
+    assert [capture.first_row for capture in layer.captures] == [0, 3]
+    assert layer.next_number(1) == 7
     layer.clear_captures()
-    assert layer.number_tokens(2) == 0
+    assert layer.next_number(1) == 0
 
 
 @pytest.mark.clause("ARB-RNG-005", "ARB-RNG-006", "ARB-EMB-002", "ARB-EMB-003", "ARB-EMB-004")
@@ -128,7 +134,7 @@ def test_a_table(target: Target, judge: Backend) -> None:
     backward(outputs[2] + outputs[0])
 
     report = update_memory(table)
-    tokens, dy = (torch.cat([calls[call][place] for call in (0, 2)]).cpu() for place in (0, 1))
+    tokens, dy = (torch.cat([calls[call][place] for call in (2, 0)]).cpu() for place in (0, 1))
     q, _ = judge.quantise_stochastic(dy.view(1, -1), SEED, DONE, WEIGHT_GRADIENT, 0)
     counts = judge.embedding_update(tokens, q.view_as(dy), *state.values(), *how)
     assert list(report.totals().values()) == counts.tolist()

@@ -43,7 +43,7 @@ def captured_model(target: Target, **config: Any) -> Any:
 
 def captures(model: nn.Module) -> int:
     modules = ternary_modules(model).values()
-    assert all(module.numbered.count == 0 for module in modules if not module.captures)
+    assert all(module.next_number(1) == 0 for module in modules if not module.captures)
     return sum(len(module.captures) for module in modules)
 
 

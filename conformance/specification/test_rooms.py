@@ -32,6 +32,7 @@ SUITE = {
     "machine": "judge draw",
     "operations": "judge draw oracle",
     "training": "judge machine",
+    "api": "judge",
     "tools": "judge draw machine operations training",
     "runtime": "judge machine training tools",
     "cheats": "judge oracle",
@@ -40,7 +41,7 @@ SUITE = {
 }
 # house: its rooms, and which other rooms of the house each may import
 HOUSES: dict[str, dict[str, str]] = {
-    "arbitor": {"judge": "", "inspection": "", "bench": "judge"},
+    "arbitor": {"api": "", "judge": "", "inspection": "", "bench": "judge"},
     "arbitor/judge": {"report": "", "mutants": ""},
     "conformance": SUITE,
     "conformance/draw": {"recipes": ""},

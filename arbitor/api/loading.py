@@ -1,0 +1,49 @@
+"""What torch does to a whole model: `load_state_dict` changes all of it or nothing (ARB-STATE-006), and
+DistributedDataParallel leaves ternary state alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ..components import TernaryModule
+from ..update import ternary_modules
+
+
+def check_before_loading(model: nn.Module) -> None:
+    """From now on `model.load_state_dict` looks at every ternary module's part, and at the shapes of the
+    rest, before anything is changed. Asked again it does nothing."""
+    if not getattr(model, "_arbitor_checks", False):
+        model._arbitor_checks = True  # type: ignore[assignment]
+        model.register_load_state_dict_pre_hook(_check)
+
+
+def _check(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Before the first tensor is copied. Raises ValueError."""
+    own = {
+        prefix + name: tensor
+        for name, tensor in (*module.named_parameters(), *module.named_buffers())
+        if prefix + name in state_dict
+    }
+    for name, tensor in own.items():
+        found = state_dict[name]
+        if getattr(found, "shape", None) != tensor.shape:
+            raise ValueError(
+                f"{name} must have shape {tuple(tensor.shape)}, got {tuple(getattr(found, 'shape', ()))}"
+            )
+    for name, part in module.named_modules():
+        if isinstance(part, TernaryModule):
+            part.check_incoming(state_dict, f"{prefix}{name}." if name else prefix)
+
+
+def leave_to_ranks(model: nn.Module) -> None:
+    """Tell DistributedDataParallel not to broadcast ternary state: every rank has the same, and gloo and NCCL
+    have no int16."""
+    names = {
+        f"{name}.{buffer}" if name else buffer
+        for name, module in ternary_modules(model).items()
+        for buffer in module.state()
+    }
+    before = getattr(model, "_ddp_params_and_buffers_to_ignore", ())
+    model._ddp_params_and_buffers_to_ignore = sorted({*before, *names})  # type: ignore[assignment]

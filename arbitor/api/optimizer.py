@@ -1,0 +1,124 @@
+"""The ternary part of a model, as a torch optimiser is asked: step, zero_grad, state_dict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..runtime import configure_ternary_training
+from ..schedule import UpdateRule, scheduled_gain, scheduled_scale_gain
+from ..update import UpdateReport, ternary_modules, update_memory
+from .loading import check_before_loading, leave_to_ranks
+
+Q16 = 1 << 16
+VERSION = 1
+
+
+class TernaryOptimizer:
+    """Updates every ternary module of `model` from what backward captured; floats are another optimiser's.
+
+        ternary = TernaryOptimizer(model, total_steps=1000)
+        floats = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        for x, y in batches:
+            ternary.zero_grad()
+            floats.zero_grad()
+            loss_of(model(x), y).backward()
+            floats.step()
+            ternary.step()
+
+    gain and scale_gain: votes and scale votes of an element of mean size, 0 to 255. With `total_steps` they
+    fall as section 8 of the specification says; without they stay. Thresholds: 1 to 127. Raises ValueError or
+    TypeError for a setting out of range, and for a model without ternary modules.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        gain: float = 3.0,
+        scale_gain: float = 0.25,
+        accum_threshold: int = 32,
+        e_accum_threshold: int = 32,
+        vote_max: int = 16,
+        rule: str = "scaled",
+        total_steps: int | None = None,
+    ) -> None:
+        if not ternary_modules(model):
+            raise ValueError("the model has no ternary modules: call arbitor.ternarize(model) first")
+        if total_steps is not None and (type(total_steps) is not int or total_steps < 1):
+            raise ValueError(f"total_steps must be an integer of at least 1, or None, got {total_steps!r}")
+        self.model, self.total_steps, self.steps = model, total_steps, 0
+        self._set(
+            UpdateRule(
+                rule=rule,
+                gain=_q16("gain", gain),
+                vote_max=vote_max,
+                accum_threshold=accum_threshold,
+                scale_gain=_q16("scale_gain", scale_gain),
+                e_accum_threshold=e_accum_threshold,
+            )
+        )
+        check_before_loading(model)
+        leave_to_ranks(model)
+
+    def _set(self, settings: UpdateRule) -> None:
+        self.settings = settings
+        configure_ternary_training(self.model, **vars(settings))
+
+    def step(self, loss_signal: torch.Tensor | float | None = None) -> UpdateReport:
+        """Update all ternary modules that have captures, or none; captures are gone afterwards.
+
+        A poisoned gradient, or a `loss_signal` that is not finite, skips the update: the report says so, and
+        the step counts all the same, as a scheduler's does. Raises RuntimeError if no backward came to its
+        end since the last step, ValueError if the schedule is over.
+        """
+        gain = scale_gain = None
+        if self.total_steps is not None:
+            if self.steps >= self.total_steps:
+                raise ValueError(f"step {self.steps + 1} of a schedule of total_steps={self.total_steps}")
+            gain = scheduled_gain(self.settings.gain, self.steps, self.total_steps)
+            scale_gain = scheduled_scale_gain(self.settings.scale_gain, self.steps, self.total_steps)
+        report = update_memory(self.model, loss_signal=loss_signal, gain=gain, scale_gain=scale_gain)
+        self.steps += 1
+        return report
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget what backward captured since the last step; `set_to_none` is there as torch has it."""
+        for module in ternary_modules(self.model).values():
+            module.clear_captures()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings and place in the schedule; the weights and their accumulators are in the model's own."""
+        settings = vars(self.settings).copy()
+        return {
+            "version": VERSION,
+            "steps": self.steps,
+            "total_steps": self.total_steps,
+            "settings": settings,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave. Raises ValueError, before anything is changed, for anything
+        else."""
+        if set(state_dict) != {"version", "steps", "total_steps", "settings"}:
+            raise ValueError(f"this is no state of a TernaryOptimizer: it has {sorted(state_dict)}")
+        if state_dict["version"] != VERSION:
+            raise ValueError(f"its version is {state_dict['version']!r}, expected {VERSION}")
+        steps, total, settings = state_dict["steps"], state_dict["total_steps"], state_dict["settings"]
+        known = sorted(UpdateRule.__dataclass_fields__)
+        if sorted(settings) != known:
+            raise ValueError(f"settings are {sorted(settings)}, expected {known}")
+        whole = type(steps) is int and steps >= 0
+        if not whole or not (total is None or (type(total) is int and total >= max(1, steps))):
+            raise ValueError(f"it is of step {steps!r} of total_steps {total!r}, which is none")
+        self._set(UpdateRule(**settings))
+        self.steps, self.total_steps = steps, total
+
+
+def _q16(name: str, value: float) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 256:
+        raise ValueError(f"{name} must be a number of 0 to less than 256, got {value!r}")
+    return round(value * Q16)

@@ -1,0 +1,177 @@
+"""Swap the float layers of a model for ternary ones, in place."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from ..components import TernaryEmbeddingTable, TernaryLinear, TernaryModule
+from ..update import ternary_modules
+from .loading import check_before_loading, leave_to_ranks
+
+Keep = str | Callable[[str, nn.Module], bool]
+MOST_ID = 2**28 - 1  # 16 streams a tensor, numbered in 32 bits
+
+
+@dataclass(frozen=True)
+class Ternarized:
+    """What `ternarize` did, by name: what is ternary now, and what was kept, with the reason."""
+
+    swapped: tuple[str, ...]
+    kept: Mapping[str, str]
+
+    def __str__(self) -> str:
+        kept = "".join(f"\n  {name}: {reason}" for name, reason in self.kept.items())
+        return (
+            f"{len(self.swapped)} modules are ternary: {', '.join(self.swapped)}; {len(self.kept)} kept{kept}"
+        )
+
+
+class FloatBias(nn.Module):
+    """A ternary layer and a float bias behind it: y = x W^T + b. `bias` is a parameter for a float
+    optimiser."""
+
+    def __init__(self, linear: TernaryLinear, bias: nn.Parameter) -> None:
+        super().__init__()
+        self.linear, self.bias = linear, bias
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """float32 [O, I], computed, read-only."""
+        return self.linear.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [..., I] -> y float32 [..., O]."""
+        y: torch.Tensor = self.linear(x) + self.bias
+        return y
+
+
+def ternarize(
+    model: nn.Module,
+    keep: Keep | tuple[Keep, ...] | list[Keep] = (),
+    *,
+    bias: Literal["refuse", "float"] = "refuse",
+    seed: int = 0,
+    first_id: int = 0,
+    group_size: int = 128,
+    e_span: int = 4,
+    backend: str | None = None,
+) -> Ternarized:
+    """Swap every nn.Linear and nn.Embedding below `model` for a ternary one, in place.
+
+    `keep`: names (with * and ?, as in "head" or "blocks.*.norm") or functions of a name and a module; what
+    they say stays as it is. `bias`: layers with a bias are refused, or keep it as a float parameter. Trits
+    are new ones, drawn from `seed`: float weights are not taken over. Tensors have the ids first_id,
+    first_id + 1, ... in the order of `model.named_modules()`, so a model that is built the same way has the
+    same ones.
+
+    Raises ValueError, before anything is changed, for what has no ternary counterpart: tied weights, a
+    padding_idx or max_norm, modules inside of nn.MultiheadAttention, a `keep` that no name matches.
+    """
+    keeps = (keep,) if isinstance(keep, str) or callable(keep) else tuple(keep)
+    kept, chosen = _chosen(model, keeps)
+    faults = [fault for name, module in chosen.items() for fault in _faults(model, name, module, bias)]
+    if faults:
+        raise ValueError("; ".join(faults))
+    if not chosen:
+        raise ValueError("the model has no nn.Linear or nn.Embedding to swap, beside what is kept")
+    taken = {module.tensor_id for module in ternary_modules(model).values()}
+    ids = (number for number in itertools.count(first_id) if number not in taken)
+    how = {"seed": seed, "group_size": group_size, "e_span": e_span, "backend": backend}
+    made = {name: _ternary(module, tensor_id=next(ids), **how) for name, module in chosen.items()}
+    for name in made:  # all could be made
+        _put(model, chosen[name], made[name])
+    leave_to_ranks(model)
+    check_before_loading(model)
+    return Ternarized(tuple(made), kept)
+
+
+def _chosen(model: nn.Module, keeps: tuple[Keep, ...]) -> tuple[dict[str, str], dict[str, nn.Module]]:
+    """What stays, with why, and what is to be swapped: each module once, by its first name."""
+    kept: dict[str, str] = {}
+    chosen: dict[str, nn.Module] = {}
+    unused = {pattern for pattern in keeps if isinstance(pattern, str)}
+    for name, module in model.named_modules():
+        said = [k for k in keeps if (fnmatchcase(name, k) if isinstance(k, str) else k(name, module))]
+        unused.difference_update(said)
+        if not isinstance(module, nn.Linear | nn.Embedding):
+            below = [k for k in said if isinstance(k, str)]
+            if below:
+                kept |= dict.fromkeys(_layers(name, module), f"below {name}, which keep names")
+            continue
+        if said:
+            kept[name] = "keep names it"
+        elif name not in kept:
+            chosen[name] = module
+    if unused:
+        raise ValueError(f"keep names {', '.join(sorted(unused))}, which no module of the model is called")
+    return kept, chosen
+
+
+def _layers(name: str, module: nn.Module) -> Iterator[str]:
+    prefix = f"{name}." if name else ""
+    for below, found in module.named_modules():
+        if isinstance(found, nn.Linear | nn.Embedding):
+            yield prefix + below
+
+
+def _faults(model: nn.Module, name: str, module: nn.Module, bias: str) -> Iterator[str]:
+    """Why a module cannot be swapped, in sentences."""
+    cure = f"name it in keep=, as in keep={name!r}"
+    if type(module) not in (nn.Linear, nn.Embedding):
+        yield f"{name} is a {type(module).__name__}, which may compute something else; {cure}"
+    if not name:
+        yield "the model itself is a layer, and cannot be swapped in place: make a TernaryLinear of it"
+    owner = model.get_submodule(name.rpartition(".")[0])
+    if isinstance(owner, nn.MultiheadAttention):
+        yield f"{name} is used by nn.MultiheadAttention without being called; {cure}"
+    weight: Any = module.weight
+    twins = [
+        other
+        for other, parameter in model.named_parameters(remove_duplicate=False)
+        if parameter is weight and model.get_submodule(other.rpartition(".")[0]) is not module
+    ]
+    if twins:
+        yield f"{name}.weight is also {twins[0]}, and ternary layers share none; untie them, or keep both"
+    if isinstance(module, nn.Linear) and module.bias is not None and bias == "refuse":
+        yield f"{name} has a bias, which a ternary layer has not; pass bias='float', or {cure}"
+    if isinstance(module, nn.Embedding):
+        for option in ("padding_idx", "max_norm"):
+            if getattr(module, option) is not None:
+                yield f"{name} has a {option}, which a ternary table has not; {cure}"
+
+
+def _ternary(module: nn.Module, **how: Any) -> nn.Module:
+    device = next(module.parameters()).device
+    if isinstance(module, nn.Embedding):
+        return TernaryEmbeddingTable(module.num_embeddings, module.embedding_dim, device=device, **how)
+    assert isinstance(module, nn.Linear)
+    linear = TernaryLinear(module.in_features, module.out_features, device=device, **how)
+    return linear if module.bias is None else FloatBias(linear, module.bias)
+
+
+def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """In every place of the old one."""
+    new.train(old.training)
+    for owner in [*model.modules()]:
+        for name, child in owner._modules.items():  # named_children has a module that is there twice once
+            if child is old:
+                owner._modules[name] = new
+
+
+def parameter_count(model: nn.Module) -> dict[str, int]:
+    """{"trits": of all ternary modules, "floats": elements of all parameters}. `sum(p.numel())` sees the
+    floats alone: ternary weights are no parameters."""
+    trits = sum(module.shape.rows * module.shape.columns for module in _once(model))
+    return {"trits": trits, "floats": sum(parameter.numel() for parameter in model.parameters())}
+
+
+def _once(model: nn.Module) -> list[TernaryModule]:
+    return [module for module in model.modules() if isinstance(module, TernaryModule)]

@@ -1,0 +1,142 @@
+"""TernaryOptimizer: settings, schedule, state, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import arbitor
+from arbitor.conformance.api.gpt import batches, loss_of, made
+from arbitor.conformance.judge.target import Target
+from arbitor.schedule import scheduled_gain, scheduled_scale_gain
+from arbitor.update import ternary_modules
+
+
+def step(
+    ternary: arbitor.TernaryOptimizer, batch: torch.Tensor, signal: float | None = None
+) -> arbitor.UpdateReport:
+    loss_of(ternary.model, batch).backward()
+    return ternary.step(signal)
+
+
+@pytest.mark.clause("ARB-SCHED-001", "ARB-SCHED-002", "ARB-RUN-010")
+def test_settings_and_schedule(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made(target.device, target.backend.name)
+    ternary = arbitor.TernaryOptimizer(
+        model, gain=2.5, accum_threshold=5, e_accum_threshold=7, total_steps=10
+    )
+    for module in ternary_modules(model).values():
+        assert (module.settings.gain, module.settings.accum_threshold) == (5 << 15, 5)
+        assert (module.settings.e_accum_threshold, module.settings.scale_gain) == (7, 1 << 14)
+    asked: list[tuple[Any, Any]] = []
+    up = model.blocks[0].up
+    honest = up.apply_update
+
+    def spy(prepared: Any, *gains: Any) -> Any:
+        asked.append(gains)
+        return honest(prepared, *gains)
+
+    monkeypatch.setattr(up, "apply_update", spy)
+    for batch in batches(target.device, 10):
+        assert step(ternary, batch).modules_updated == 9
+    expected = [(scheduled_gain(5 << 15, n, 10), scheduled_scale_gain(1 << 14, n, 10)) for n in range(10)]
+    assert asked == expected
+    loss_of(model, next(batches(target.device, 1))).backward()
+    with pytest.raises(ValueError, match="step 11 of a schedule of total_steps=10"):
+        ternary.step()
+
+
+@pytest.mark.clause("ARB-RUN-005", "ARB-RUN-006")
+def test_a_skip_counts_as_a_step(target: Target) -> None:
+    ternary = arbitor.TernaryOptimizer(made(target.device, target.backend.name), total_steps=2)
+    (batch,) = batches(target.device, 1)
+    assert step(ternary, batch, float("nan")).skipped is not None
+    assert ternary.steps == 1
+    with pytest.raises(RuntimeError, match="nothing to update from"):
+        ternary.step()
+    assert ternary.steps == 1
+
+
+def test_state(target: Target) -> None:
+    """Settings and the place in the schedule travel; a run goes on as if it had not been stopped."""
+    ends = []
+    for stop in (False, True):
+        model = made(target.device, target.backend.name)
+        ternary = arbitor.TernaryOptimizer(model, gain=4.0, accum_threshold=4, total_steps=6)
+        for number, batch in enumerate(batches(target.device, 6)):
+            if stop and number == 3:
+                weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                state = ternary.state_dict()
+                model = made(target.device, target.backend.name)
+                model.load_state_dict(weights)
+                ternary = arbitor.TernaryOptimizer(model)
+                ternary.load_state_dict(state)
+            step(ternary, batch)
+        ends.append([tensor.tolist() for tensor in model.state_dict().values()])
+    assert ends[0] == ends[1]
+
+
+GOOD = {"version": 1, "steps": 2, "total_steps": 6}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"version": 2}, "its version is 2, expected 1"),
+        ({"steps": -1}, "step -1 of total_steps 6"),
+        ({"steps": 7}, "step 7 of total_steps 6"),
+        ({"steps": 1.0}, "step 1.0 of total_steps 6"),
+        ({"total_steps": 0}, "step 2 of total_steps 0"),
+        ({"settings": {}}, "settings are \\[\\], expected"),
+        ({"more": 1}, "no state of a TernaryOptimizer"),
+    ],
+)
+def test_a_state_that_is_none(target: Target, change: dict[str, Any], words: str) -> None:
+    ternary = arbitor.TernaryOptimizer(made(target.device, target.backend.name))
+    before = ternary.state_dict()
+    with pytest.raises(ValueError, match=words):
+        ternary.load_state_dict(GOOD | {"settings": before["settings"]} | change)
+    assert ternary.state_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"gain": -1}, "gain must be a number of 0 to less than 256, got -1"),
+        ({"gain": 256}, "gain must be"),
+        ({"gain": "3"}, "gain must be"),
+        ({"scale_gain": True}, "scale_gain must be"),
+        ({"accum_threshold": 0}, "accum_threshold"),
+        ({"total_steps": 0}, "total_steps must be an integer of at least 1, or None, got 0"),
+        ({"total_steps": 1.5}, "total_steps must be"),
+        ({"rule": "adam"}, "rule must be one of"),
+    ],
+)
+def test_wrong_settings(target: Target, how: dict[str, Any], words: str) -> None:
+    model = made(target.device, target.backend.name)
+    before = [module.settings for module in ternary_modules(model).values()]
+    with pytest.raises(ValueError, match=words):
+        arbitor.TernaryOptimizer(model, **how)
+    assert [module.settings for module in ternary_modules(model).values()] == before
+
+
+def test_a_model_without_ternary_modules() -> None:
+    with pytest.raises(ValueError, match=r"call arbitor.ternarize\(model\) first"):
+        arbitor.TernaryOptimizer(nn.Sequential(nn.Linear(2, 2)))
+
+
+@pytest.mark.clause("ARB-RANK-001")
+def test_several_processes_have_to_join(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update of one among several that have not joined would be that of its own tokens."""
+    model = made(target.device, target.backend.name)
+    ternary = arbitor.TernaryOptimizer(model)
+    with pytest.raises(ValueError, match="there is no process group to join"):
+        arbitor.join_ranks(model)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    loss_of(model, next(batches(target.device, 1))).backward()
+    with pytest.raises(ValueError, match=r"one of 2 processes.*call arbitor.join_ranks\(model\)"):
+        ternary.step()
