@@ -86,14 +86,14 @@ def update_memory(
                 loss_signal = torch.tensor(loss_signal, dtype=torch.float64, device="cpu")  # 1e300 is finite
             signals["loss_signal"] = loss_signal.detach()
         _require_alike(modules, len(signals), ranks)
-        if not any(module.captures for module in modules.values()):
+        if not any(module.captures and module.trains for module in modules.values()):
             refusal = _refusal(signals, {}, ranks)
             if refusal is not None:
                 return UpdateReport(skipped=refusal)
             _backward_once(list(named.values()))
             signals = {}
             _require_alike(modules, 0, ranks)
-        captured = {name: module for name, module in modules.items() if module.captures}
+        captured = {name: module for name, module in modules.items() if module.captures and module.trains}
         if not captured:
             raise RuntimeError(
                 "backward reached no ternary module: was the forward run under torch.no_grad()?"
