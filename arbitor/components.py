@@ -145,6 +145,11 @@ class TernaryModule(nn.Module):
     def _call(self, flat: torch.Tensor) -> torch.Tensor:
         """The output of tokens in one row or matrix. Raises RuntimeError under transformations of torch that
         would lose what their backward captures."""
+        if "trainable" not in self._parameters:  # a part of a flat parameter, during a forward
+            raise RuntimeError(
+                f"{self.label} is inside of FullyShardedDataParallel, which hides its parameter: use "
+                "torch.distributed.fsdp.fully_shard, or DistributedDataParallel"
+            )
         if torch.compiler.is_exporting():
             raise RuntimeError(f"{self.label} cannot be exported: torch.export takes no ternary weights")
         # a parameter starts the graph; none without gradients, and none if it is frozen
