@@ -146,6 +146,9 @@ class Capturing(Protocol):
     def backend(self) -> Backend: ...
     def stream(self, purpose: int) -> int: ...
     def next_number(self, count: int) -> int: ...
+    def capture_of_rows(
+        self, first: int, tokens: torch.Tensor, dy: torch.Tensor
+    ) -> LinearCapture | EmbeddingCapture: ...
 
 
 def begin(module: Capturing) -> int:
@@ -230,9 +233,10 @@ def embedding_forward(module: Capturing, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def embedding_backward(module: Capturing, ticket: int, dy: torch.Tensor, tokens: torch.Tensor) -> None:
-    """dy float32 [T, D] of tokens int64 [T]; leaves an EmbeddingCapture with the module."""
+    """dy float32 [T, D] of tokens int64 [T]; leaves an EmbeddingCapture with a table, and with a linear layer
+    that rows were taken of a LinearCapture (ARB-EMB-006)."""
     check_once(module, ticket)
-    keep(module, ticket, EmbeddingCapture(module.next_number(len(tokens)), tokens, _own(dy)))
+    keep(module, ticket, module.capture_of_rows(module.next_number(len(tokens)), tokens, _own(dy)))
 
 
 class LinearFunction(torch.autograd.Function):

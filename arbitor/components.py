@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -71,9 +71,6 @@ class TernaryModule(nn.Module):
     t_accum: torch.Tensor
     e: torch.Tensor
     trainable: nn.Parameter
-    features: int  # of an output row
-    function: ClassVar[Any]  # of autograd
-    operator: ClassVar[str]  # of torch.compile
 
     def __init__(
         self,
@@ -142,7 +139,15 @@ class TernaryModule(nn.Module):
         """Stream of the random bits of this tensor (ARB-RNG-002)."""
         return 16 * self.tensor_id + purpose
 
-    def _call(self, flat: torch.Tensor) -> torch.Tensor:
+    def rows_of(self, tokens: torch.Tensor) -> torch.Tensor:
+        """tokens int64 [...] -> float32 [..., columns]: rows by token, whose gradient is captured. Raises
+        ValueError for a token outside of them."""
+        flat = tokens.reshape(-1)
+        if not len(flat):
+            return torch.zeros(*tokens.shape, self.shape.columns, device=tokens.device)
+        return self._call("embedding", flat).view(*tokens.shape, -1)
+
+    def _call(self, kind: Literal["linear", "embedding"], flat: torch.Tensor) -> torch.Tensor:
         """The output of tokens in one row or matrix. Raises RuntimeError under transformations of torch that
         would lose what their backward captures."""
         if "trainable" not in self._parameters:  # a part of a flat parameter, during a forward
@@ -156,15 +161,17 @@ class TernaryModule(nn.Module):
         leaf = self.trainable if torch.is_grad_enabled() else self.trainable.detach()
         if torch.compiler.is_compiling():
             kept = torch.is_grad_enabled() and (leaf.requires_grad or flat.requires_grad)
-            operator = getattr(torch.ops.arbitor, self.operator)
-            compiled: torch.Tensor = operator(flat, leaf, self.number, self.features, kept, new_call())[0]
+            features = self.shape.rows if kind == "linear" else self.shape.columns
+            operator = getattr(torch.ops.arbitor, kind)
+            compiled: torch.Tensor = operator(flat, leaf, self.number, features, kept, new_call())[0]
             return compiled
         if torch._C._functorch.peek_interpreter_stack() is not None:
             raise RuntimeError(
                 f"{self.label} cannot be called under torch.func: its gradient is captured, and comes by "
                 "backward() or torch.autograd.grad"
             )
-        y: torch.Tensor = self.function.apply(flat, leaf, self)
+        function: Any = LinearFunction if kind == "linear" else EmbeddingFunction
+        y: torch.Tensor = function.apply(flat, leaf, self)
         return y
 
     def next_number(self, count: int) -> int:
@@ -185,6 +192,12 @@ class TernaryModule(nn.Module):
         before has no backward any more (ARB-RUN-004)."""
         self.clear_captures()
         self.revision = Revision(became)
+
+    def capture_of_rows(
+        self, first: int, tokens: torch.Tensor, dy: torch.Tensor
+    ) -> LinearCapture | EmbeddingCapture:
+        """The gradient dy float32 [T, D] of rows by token."""
+        raise NotImplementedError
 
     def prepare(self) -> Prepared:
         """Quantise the captured gradients over all calls of the step; changes nothing."""
@@ -301,13 +314,12 @@ class TernaryLinear(TernaryModule):
     """
 
     bias: None = None  # of those who ask, as of an nn.Linear
-    function, operator = LinearFunction, "linear"
 
     e_accum: torch.Tensor
 
     def __init__(self, in_features: int, out_features: int, **options: Any) -> None:
         super().__init__(out_features, in_features, **options)
-        self.in_features, self.out_features, self.features = in_features, out_features, out_features
+        self.in_features, self.out_features = in_features, out_features
         self._add_buffer("e_accum", (out_features, self.shape.groups), torch.int8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -321,7 +333,14 @@ class TernaryLinear(TernaryModule):
         flat = x.reshape(-1, x.shape[-1]).float().contiguous()
         if not len(flat):  # no token, nothing to capture
             return flat.new_zeros(*x.shape[:-1], self.shape.rows) + flat.sum()
-        return self._call(_seen(flat)).view(*x.shape[:-1], -1)
+        return self._call("linear", _seen(flat)).view(*x.shape[:-1], -1)
+
+    def capture_of_rows(self, first: int, tokens: torch.Tensor, dy: torch.Tensor) -> LinearCapture:
+        """Of rows that a tied table took: as if each were an input whose output gradient is 1 at its token
+        (ARB-EMB-006)."""
+        _, q_t, e_x = self.backend.quantise_nearest_both(dy)
+        ones = torch.zeros(len(tokens), self.shape.rows, dtype=torch.float32, device=dy.device)
+        return LinearCapture(first, q_t, e_x, ones.scatter_(1, tokens[:, None], 1.0))
 
     def prepare(self) -> Prepared:
         """Quantise the output gradients column by column over all captures (ARB-LIN-005, ARB-RUN-003)."""
@@ -357,24 +376,23 @@ class TernaryLinear(TernaryModule):
 class TernaryEmbeddingTable(TernaryModule):
     """Ternary rows by token. Input int64 [...], output float32 [..., D] (section 7)."""
 
-    function, operator = EmbeddingFunction, "embedding"
-
     corr_accum: torch.Tensor
     step_counter: torch.Tensor
 
     def __init__(self, num_embeddings: int, embedding_dim: int, **options: Any) -> None:
         super().__init__(num_embeddings, embedding_dim, **options)
-        self.num_embeddings, self.embedding_dim, self.features = num_embeddings, embedding_dim, embedding_dim
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         groups = (num_embeddings, self.shape.groups)
         self._add_buffer("corr_accum", groups, torch.int16)
         self._add_buffer("step_counter", (num_embeddings,), torch.int32)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens int64 [...] -> y float32 [..., D]. Raises ValueError for a token outside the table."""
-        flat = tokens.reshape(-1)
-        if not len(flat):
-            return torch.zeros(*tokens.shape, self.shape.columns, device=tokens.device)
-        return self._call(flat).view(*tokens.shape, -1)
+        return self.rows_of(tokens)
+
+    def capture_of_rows(self, first: int, tokens: torch.Tensor, dy: torch.Tensor) -> EmbeddingCapture:
+        """What a backward of these tokens leaves."""
+        return EmbeddingCapture(first, tokens, dy)
 
     def prepare(self) -> Prepared:
         """Quantise the row gradients of the whole step with one exponent (ARB-EMB-002)."""
