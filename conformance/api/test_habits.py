@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import arbitor
+from arbitor import capture
 from arbitor.conformance.api.gpt import GPT, Between, batches, loss_of, made, train
 from arbitor.conformance.judge.target import Target
 
@@ -153,7 +155,7 @@ def test_two_tensors_of_one_id_are_refused(target: Target) -> None:
     assert all(torch.equal(layer.codes, old) for layer, old in zip(layers, before, strict=True))
 
 
-@pytest.mark.clause("ARB-RUN-001")
+@pytest.mark.clause("ARB-RUN-014")
 def test_a_frozen_part(target: Target) -> None:
     """No graph is built for it, nothing is captured, it stays as it is; what lies below it still learns."""
     model = made(target.device, target.backend.name)
@@ -166,6 +168,40 @@ def test_a_frozen_part(target: Target) -> None:
     changed = {name.rpartition(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert {"blocks.1.up", "table"} & changed == set()
     assert {"blocks.0.up", "blocks.1.down", "blocks.0.qkv"} <= changed
+
+
+@pytest.mark.clause("ARB-RUN-001")
+@pytest.mark.parametrize("way", [torch.no_grad, torch.inference_mode])
+def test_nothing_is_kept_without_gradients(
+    target: Target, way: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a backward that cannot come, also where the input requires grad."""
+    layer = arbitor.TernaryLinear(16, 4, backend=target.backend.name, device=target.device)
+    x = torch.ones(3, 16, device=target.device, requires_grad=True)
+    began: list[Any] = []
+    honest = capture.begin
+
+    def begin(module: Any) -> int:
+        began.append(module)
+        return honest(module)
+
+    monkeypatch.setattr(capture, "begin", begin)
+    layer(x)
+    assert began == [layer]
+    with way():
+        layer(x)
+    assert began == [layer]
+
+
+@pytest.mark.clause("ARB-RUN-006")
+def test_cleared_in_the_middle_of_a_backward(target: Target) -> None:
+    """What was captured before is gone, also what its backward only counts at its end."""
+    model = made(target.device, target.backend.name)
+    ternary = arbitor.TernaryOptimizer(model)
+    model.blocks[1].norm2.register_full_backward_hook(lambda *_: ternary.zero_grad())
+    loss_of(model, next(batches(target.device, 1))).backward()
+    assert [bool(module.captures) for module in (model.blocks[1].down, model.blocks[1].up)] == [False, False]
+    assert model.blocks[0].down.captures
 
 
 def by_the_block(model: GPT) -> None:
@@ -182,7 +218,7 @@ def after_a_backward(model: GPT) -> None:
     model.blocks[1].requires_grad_(False)
 
 
-@pytest.mark.clause("ARB-RUN-001", "ARB-RUN-006")
+@pytest.mark.clause("ARB-RUN-014", "ARB-RUN-006")
 @pytest.mark.parametrize("freeze", [by_the_block, by_its_parameters, after_a_backward])
 def test_a_frozen_block(target: Target, freeze: Callable[[GPT], None]) -> None:
     """Ternary and float alike, however it is said; what was captured before is not applied."""

@@ -31,7 +31,7 @@ def test_the_page_is_true(one_thread: None, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     text = (DOCS / "your-model.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 8
     space: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, "your-model.md", "exec"), space)
