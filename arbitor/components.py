@@ -262,9 +262,11 @@ class TernaryModule(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         self.check_incoming(state_dict, prefix)
+        settings = settings_in(rest[0], prefix)
         for name, own in self._buffers.items():
             if own is not None and own.is_inference():  # made in that mode: out of it nothing is copied there
                 self._buffers[name] = own.clone()
+        self.settings = settings or self.settings
         trainable, missing = prefix + "trainable", rest[2]
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if trainable in missing:
@@ -275,6 +277,9 @@ class TernaryModule(nn.Module):
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         del destination[prefix + "trainable"]
+        metadata = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        if metadata is not None:
+            metadata["settings"] = vars(self.settings).copy()
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> TernaryModule:
         """Devices may change, dtypes never do (ARB-STATE-007); captures belong to the old device and go, and
@@ -412,6 +417,17 @@ class TernaryEmbeddingTable(TernaryModule):
     def _operation(self) -> Callable[..., torch.Tensor]:
         operation: Callable[..., torch.Tensor] = self.backend.embedding_update
         return operation
+
+
+def settings_in(metadata: Mapping[str, Any], prefix: str) -> UpdateRule | None:
+    """The settings that came with the state of a module, if some did (ARB-RUN-016). Raises ValueError or
+    TypeError."""
+    found = metadata.get("settings")
+    if found is None:
+        return None
+    if not isinstance(found, dict) or found.keys() != UpdateRule.__dataclass_fields__.keys():
+        raise ValueError(f"settings of {prefix[:-1]} are {found!r}, expected {[*vars(UpdateRule())]}")
+    return UpdateRule(**found)
 
 
 def _placed(trainable: nn.Parameter, device: torch.device) -> nn.Parameter:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..components import TernaryModule
+from ..components import TernaryModule, settings_in
 from ..update import ternary_modules
 
 
@@ -32,9 +32,12 @@ def _check(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) 
             raise ValueError(
                 f"{name} must have shape {tuple(tensor.shape)}, got {tuple(getattr(found, 'shape', ()))}"
             )
+    metadata = getattr(state_dict, "_metadata", None) or {}
     for name, part in module.named_modules():
         if isinstance(part, TernaryModule):
-            part.check_incoming(state_dict, f"{prefix}{name}." if name else prefix)
+            place = f"{prefix}{name}." if name else prefix
+            part.check_incoming(state_dict, place)
+            settings_in(metadata.get(place[:-1], {}), place)
 
 
 def leave_to_ranks(model: nn.Module) -> None:

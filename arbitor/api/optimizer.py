@@ -80,6 +80,7 @@ class TernaryOptimizer:
         skips the update: the report says so, and the step counts all the same, as a scheduler's does. Raises
         RuntimeError if no backward came to its end since the last step, ValueError if the schedule is over.
         """
+        self._set(self.settings)  # those of a state that was loaded meanwhile are not this optimiser's
         gain = scale_gain = None
         if self.total_steps is not None:
             if self.steps >= self.total_steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 import arbitor
 from arbitor.conformance.api.gpt import batches, loss_of, made
 from arbitor.conformance.judge.target import Target
+from arbitor.runtime import configure_ternary_training
 from arbitor.schedule import scheduled_gain, scheduled_scale_gain
 from arbitor.update import ternary_modules
 
@@ -77,6 +79,33 @@ def test_state(target: Target) -> None:
             step(ternary, batch)
         ends.append([tensor.tolist() for tensor in model.state_dict().values()])
     assert ends[0] == ends[1]
+
+
+@pytest.mark.clause("ARB-RUN-016", "ARB-RUN-009")
+@pytest.mark.parametrize("saved", [True, False])
+def test_settings_travel(target: Target, saved: bool, tmp_path: Path) -> None:
+    """With the model's own state, through a file too; an optimiser keeps its own."""
+    how = target.device, target.backend.name
+    model = made(*how)
+    configure_ternary_training(model, 7, 9, gain=5 << 16, rule="sign")
+    state: Any = model.state_dict()
+    if saved:
+        torch.save(state, tmp_path / "state.pt")
+        state = torch.load(tmp_path / "state.pt", weights_only=True)
+    other = made(*how)
+    ternary = arbitor.TernaryOptimizer(other, gain=2.0)
+    other.load_state_dict(state)
+    assert [m.settings for m in ternary_modules(other).values()] == [model.blocks[0].up.settings] * 9
+    assert other.blocks[0].up.settings.accum_threshold == 7
+    step(ternary, next(batches(target.device, 1)))
+    assert other.blocks[0].up.settings == ternary.settings
+    other.load_state_dict(dict(state))  # as a copy by hand has none
+    assert other.blocks[0].up.settings == ternary.settings
+    state._metadata["blocks.1.down"]["settings"]["accum_threshold"] = 0
+    before = [tensor.clone() for tensor in other.state_dict().values()]
+    with pytest.raises(ValueError, match="accum_threshold"):
+        other.load_state_dict(state)
+    assert all(map(torch.equal, other.state_dict().values(), before))
 
 
 GOOD = {"version": 1, "steps": 2, "total_steps": 6}
