@@ -25,22 +25,22 @@ _EXPORTED = {
     "TernaryLinear": "components",
     "TernaryOptimizer": "api.optimizer",
     "Ternarized": "api.ternarize",
+    "TiedTable": "api.ternarize",
     "UpdateReport": "update",
     "end_ranks": "ranks",
     "join_ranks": "runtime",
     "parameter_count": "api.ternarize",
     "start_ranks": "ranks",
     "ternarize": "api.ternarize",
-    "without_capture": "capture",
 }
 
 if TYPE_CHECKING:
     from .api.optimizer import TernaryOptimizer as TernaryOptimizer
     from .api.ternarize import FloatBias as FloatBias
     from .api.ternarize import Ternarized as Ternarized
+    from .api.ternarize import TiedTable as TiedTable
     from .api.ternarize import parameter_count as parameter_count
     from .api.ternarize import ternarize as ternarize
-    from .capture import without_capture as without_capture
     from .components import TernaryEmbeddingTable as TernaryEmbeddingTable
     from .components import TernaryLinear as TernaryLinear
     from .ranks import Ranks as Ranks

@@ -6,6 +6,9 @@ without elements, so that the graph exists where it requires grad; the backward 
 for the input and leaves what the weight needs with the module (ARB-RUN-001). Everything that is captured is
 detached and the module's own; a second backward raises (ARB-RUN-004).
 
+Whether a capture counts is whether a gradient came to `trainable`, and is still there: so autograd's other
+ways of asking, `zero_grad` of whatever optimiser has the parameter and `grad = None` do what they say.
+
 Tokens are numbered by the backward, in the order in which backwards come (ARB-RNG-006). So a forward changes
 nothing: one that is only looked at takes no numbers, and one that torch.utils.checkpoint runs again takes
 none twice. What a backward captures counts when all of it has come to its end, and is gone if it raises.
@@ -20,12 +23,11 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 from torch.autograd.function import once_differentiable
 
 from arbitor.kernels.registry import Backend
@@ -34,24 +36,6 @@ from .state import TernaryShape
 
 INPUT_GRADIENT, WEIGHT_GRADIENT = 1, 2
 _engine: Any = torch.autograd.Variable._execution_engine
-_looking = 0  # `without_capture`s that are open: of the process, since autograd has threads of its own
-
-
-@contextmanager
-def without_capture() -> Iterator[None]:
-    """Backwards inside give gradients and leave nothing with the modules, as `torch.autograd.grad` for a
-    saliency map wants it. Tokens have the numbers of those that would be captured next."""
-    global _looking
-    _looking += 1
-    try:
-        yield
-    finally:
-        _looking -= 1
-
-
-def looking() -> bool:
-    """Whether gradients are only looked at."""
-    return _looking > 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +63,7 @@ class Pass:
 
     def __init__(self, module: Capturing) -> None:
         self._module, self._ticket = module, 0
+        self._before = _gradient(module)
         self.capture: LinearCapture | EmbeddingCapture | None = None
         module.passes.append(weakref.ref(self))
         _engine.queue_callback(self._ended)
@@ -89,15 +74,29 @@ class Pass:
         self._module.revision.taken[ticket] = weakref.ref(self)
 
     def _ended(self) -> None:
-        """The whole backward has come to its end; nothing if the module was cleared since."""
-        taken = self._module.revision.taken
-        if self._ticket in taken:
-            taken[self._ticket] = None
-        others = [known for known in self._module.passes if known() not in (None, self)]
-        known = any(known() is self for known in self._module.passes)
-        self._module.passes = others
+        """The whole backward has come to its end. Nothing if the module was cleared since, or if no gradient
+        came to its parameter, as in torch.autograd.grad of something else."""
+        module, after = self._module, _gradient(self._module)
+        known = any(known() is self for known in module.passes)
+        module.passes = [known for known in module.passes if known() not in (None, self)]
+        came = after is not None and (self._before is None or not _is_same(self._before, after))
+        if module.owned and not came:
+            module.revision.taken.pop(self._ticket, None)
+            return
+        if self._ticket in module.revision.taken:
+            module.revision.taken[self._ticket] = None
         if known and self.capture is not None:
-            self._module.captures.append(self.capture)
+            module.keep_capture(self.capture)
+
+
+def _gradient(module: Capturing) -> tuple[torch.Tensor, int] | None:
+    """The gradient of the module's parameter, and how often it was written to."""
+    gradient = module.trainable.grad
+    return None if gradient is None else (gradient, gradient._version)
+
+
+def _is_same(one: tuple[torch.Tensor, int], two: tuple[torch.Tensor, int]) -> bool:
+    return one[0] is two[0] and one[1] == two[1]
 
 
 _tickets = itertools.count(1)  # of forwards, in their order
@@ -136,16 +135,19 @@ class Capturing(Protocol):
     updates: int
     codes: torch.Tensor
     e: torch.Tensor
-    captures: list[Any]
+    trainable: nn.Parameter
     passes: list[weakref.ref[Pass]]
     revision: Revision
 
     @property
     def trains(self) -> bool: ...
     @property
+    def owned(self) -> bool: ...
+    @property
     def backend(self) -> Backend: ...
     def stream(self, purpose: int) -> int: ...
     def next_number(self, count: int) -> int: ...
+    def keep_capture(self, capture: Any) -> None: ...
     def capture_of_rows(
         self, first: int, tokens: torch.Tensor, dy: torch.Tensor
     ) -> LinearCapture | EmbeddingCapture: ...
@@ -176,7 +178,7 @@ def check_once(module: Capturing, ticket: int) -> None:
 
 def keep(module: Capturing, ticket: int, capture: LinearCapture | EmbeddingCapture) -> None:
     """Last of all: a backward that failed before has captured nothing, and may be repeated."""
-    if looking() or not module.trains:
+    if not module.trains:
         return
     (module.revision.inner.get(ticket) or Pass(module)).take(capture, ticket)
 
@@ -239,6 +241,11 @@ def embedding_backward(module: Capturing, ticket: int, dy: torch.Tensor, tokens:
     keep(module, ticket, module.capture_of_rows(module.next_number(len(tokens)), tokens, _own(dy)))
 
 
+def _arrived(ctx: Any, dy: torch.Tensor) -> torch.Tensor | None:
+    """The gradient of the module's parameter, which has nothing but that it came."""
+    return dy.new_empty(0) if ctx.needs_input_grad[1] and ctx.module.owned else None
+
+
 class LinearFunction(torch.autograd.Function):
     """y = x W^T with quantised x and packed W; backward gives dx and captures the rest (ARB-LIN-001,
     -002)."""
@@ -255,11 +262,11 @@ class LinearFunction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         """dy float32 [T, O] -> dx float32 [T, I]; leaves a LinearCapture with the module."""
         q_t, e_x = ctx.saved_tensors
         dx = linear_backward(ctx.module, ctx.ticket, dy, q_t, e_x, ctx.needs_input_grad[0])
-        return dx, None, None
+        return dx, _arrived(ctx, dy), None
 
 
 class EmbeddingFunction(torch.autograd.Function):
@@ -276,7 +283,7 @@ class EmbeddingFunction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: torch.Tensor) -> tuple[None, None, None]:
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[None, torch.Tensor | None, None]:
         """dy float32 [T, D]; leaves an EmbeddingCapture with the module."""
         embedding_backward(ctx.module, ctx.ticket, dy, *ctx.saved_tensors)
-        return None, None, None
+        return None, _arrived(ctx, dy), None

@@ -93,7 +93,7 @@ class TernaryModule(nn.Module):
         self.settings = UpdateRule()
         self.frozen = False
         self.label, self.number = type(self).__name__, number_of(self)
-        self.captures: list[Any] = []
+        self._captures: list[Any] = []
         self.passes: list[weakref.ref[Pass]] = []  # of backwards that have not come to their end
         self.revision = Revision()
         self.ranks: Ranks | None = None
@@ -103,7 +103,8 @@ class TernaryModule(nn.Module):
         self.register_buffer("codes", codes.to(device or torch.get_default_device()))
         self._shape_of(self.get_extra_state())  # refuses what is out of range
         with torch.inference_mode(False):  # a leaf of graphs to come
-            self.trainable = nn.Parameter(torch.empty(0, dtype=torch.float32, device=self.codes.device))
+            leaf = torch.empty(0, dtype=torch.float32, device=self.codes.device)
+            self.trainable = _marked(nn.Parameter(leaf))
         groups = (rows, self.shape.groups)
         self._add_buffer("t_accum", (rows, columns), torch.int8)
         self._add_buffer("e", groups, torch.int8, e)
@@ -124,6 +125,11 @@ class TernaryModule(nn.Module):
     def trains(self) -> bool:
         """Whether it is not frozen: no graph is built for one that is, and an update passes it by."""
         return self.trainable.requires_grad
+
+    @property
+    def owned(self) -> bool:
+        """Whether `trainable` is the module's own, and says by its gradient whether captures count."""
+        return hasattr(self.trainable, "is_arbitors")
 
     @property
     def backend(self) -> registry.Backend:
@@ -182,10 +188,22 @@ class TernaryModule(nn.Module):
         captures = [*self.captures, *(passed.capture for passed in passes if passed.capture is not None)]
         return size * sum(len(capture.dy) for capture in captures) + rank * count
 
+    @property
+    def captures(self) -> list[Any]:
+        """What backward left, in its order: of a gradient that is still there (ARB-RUN-006)."""
+        if self._captures and self.trainable.grad is None and self.owned:
+            self._captures.clear()  # zero_grad, of whatever has the parameter
+        return self._captures
+
+    def keep_capture(self, capture: Any) -> None:
+        """Another one."""
+        self._captures.append(capture)
+
     def clear_captures(self) -> None:
         """Forget what backward left, and start numbering tokens again (ARB-RUN-006)."""
-        self.captures.clear()
+        self._captures.clear()
         self.passes.clear()
+        self.trainable.grad = None
 
     def _revised(self, became: str) -> None:
         """The weights are others now, or elsewhere: what was captured for them goes, and a forward from
@@ -303,6 +321,7 @@ class TernaryModule(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.number = number_of(self)
+        _marked(self.trainable)  # attributes of a parameter are not copied
 
     def extra_repr(self) -> str:
         shape = self.shape
@@ -430,13 +449,19 @@ def settings_in(metadata: Mapping[str, Any], prefix: str) -> UpdateRule | None:
     return UpdateRule(**found)
 
 
+def _marked(trainable: nn.Parameter) -> nn.Parameter:
+    """It as ours: `fully_shard` puts others in its place, which cannot have a gradient of no elements."""
+    trainable.is_arbitors = True  # type: ignore[attr-defined]
+    return trainable
+
+
 def _placed(trainable: nn.Parameter, device: torch.device) -> nn.Parameter:
     """It on `device`: the same object, which optimisers hold, but where torch makes another one too."""
     if trainable.device == device:
         return trainable
     moved = torch.empty(0, dtype=trainable.dtype, device=device)
     if "meta" in (trainable.device.type, device.type):
-        return nn.Parameter(moved, trainable.requires_grad)
+        return _marked(nn.Parameter(moved, trainable.requires_grad))
     trainable.data = moved
     return trainable
 

@@ -61,20 +61,13 @@ def evaluate_often(model: GPT, batch: torch.Tensor) -> None:
         model.blocks[0].up(torch.ones(9, 16, device=batch.device))
 
 
-def saliency(model: GPT, batch: torch.Tensor) -> None:
-    x = torch.randn(2, 3, 16, device=batch.device, requires_grad=True)
-    with arbitor.without_capture():
-        (found,) = torch.autograd.grad(model.blocks[0](x).sum(), x)
-    assert found.abs().sum() > 0
-
-
 def inference_mode(model: GPT, batch: torch.Tensor) -> None:
     with torch.inference_mode():
         loss_of(model, batch)
 
 
 LOOKS: list[Between] = [
-    evaluate, evaluate_with_graph, evaluate_inputs, evaluate_often, saliency, inference_mode,
+    evaluate, evaluate_with_graph, evaluate_inputs, evaluate_often, inference_mode,
 ]  # fmt: skip
 
 
@@ -128,6 +121,66 @@ def test_a_batch_that_is_thrown_away(target: Target, plain: str) -> None:
         arbitor.TernaryOptimizer(model, gain=8.0, accum_threshold=4)  # settings as they were
 
     assert train(made(target.device, target.backend.name), before=throw_away) == plain
+
+
+def forget_by_the_module(model: GPT) -> None:
+    model.zero_grad()
+
+
+def forget_by_an_optimiser(model: GPT) -> None:
+    torch.optim.AdamW(model.parameters()).zero_grad()
+
+
+def forget_by_hand(model: GPT) -> None:
+    for parameter in model.parameters():
+        parameter.grad = None
+
+
+@pytest.mark.clause("ARB-RUN-006")
+@pytest.mark.parametrize("forget", [forget_by_the_module, forget_by_an_optimiser, forget_by_hand])
+def test_gradients_are_forgotten_as_in_torch(
+    target: Target, plain: str, forget: Callable[[GPT], None]
+) -> None:
+    """A batch is skipped in a loop that knows nothing of ternary layers."""
+
+    def skip(model: GPT, batch: torch.Tensor) -> None:
+        loss_of(model, batch.flip(0)).backward()
+        forget(model)
+
+    assert train(made(target.device, target.backend.name), before=skip) == plain
+    model = made(target.device, target.backend.name)
+    loss_of(model, next(batches(target.device, 1))).backward()
+    forget(model)
+    with pytest.raises(RuntimeError, match="nothing to update from"):
+        arbitor.TernaryOptimizer(model).step()
+
+
+def saliency_of_the_input(model: GPT, batch: torch.Tensor) -> None:
+    x = torch.randn(2, 3, 16, device=batch.device, requires_grad=True)
+    assert torch.autograd.grad(model.blocks[0](x).sum(), x)[0].abs().sum() > 0
+
+
+def gradient_of_a_float(model: GPT, batch: torch.Tensor) -> None:
+    (found,) = torch.autograd.grad(loss_of(model, batch), model.blocks[0].norm.weight)
+    assert found.abs().sum() > 0
+
+
+def backward_for_one(model: GPT, batch: torch.Tensor) -> None:
+    x = torch.randn(2, 3, 16, device=batch.device, requires_grad=True)
+    model.blocks[0](x).sum().backward(inputs=[x])
+
+
+@pytest.mark.clause("ARB-RUN-006", "ARB-RNG-006")
+@pytest.mark.parametrize("look", [saliency_of_the_input, gradient_of_a_float, backward_for_one])
+@pytest.mark.parametrize("when", ["before", "between"])
+def test_gradients_of_something_else(target: Target, plain: str, look: Between, when: str) -> None:
+    """They pass through ternary layers, which are not what was asked for, also between two microbatches."""
+    assert train(made(target.device, target.backend.name), **{when: look}) == plain  # type: ignore[arg-type]
+    ends = [
+        train(made(target.device, target.backend.name), micro=2, **how)  # type: ignore[arg-type]
+        for how in ({}, {when: look})
+    ]
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.clause("ARB-RNG-002")

@@ -32,7 +32,8 @@ class Block(nn.Module):
         q, k, v = self.qkv(self.norm1(x)).view(b, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(seen.transpose(1, 2).reshape(b, t, d))
-        return x + self.down(F.relu(self.up(self.norm2(x))).square())
+        y: torch.Tensor = x + self.down(F.relu(self.up(self.norm2(x))).square())
+        return y
 
 
 class GPT(nn.Module):
@@ -45,7 +46,8 @@ class GPT(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         x = self.table(tokens) + self.places[: tokens.shape[1]]
-        return self.head(self.norm(self.blocks(x)))
+        logits: torch.Tensor = self.head(self.norm(self.blocks(x)))
+        return logits
 
 
 def batch_of(text: torch.Tensor, step: int, rows: int, context: int) -> torch.Tensor:
@@ -75,11 +77,26 @@ def train(
     return losses
 
 
+def draw(curves: dict[str, list[float]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    axes = (figure := Figure(figsize=(7, 3.5), layout="constrained")).subplots()
+    for name, curve in curves.items():
+        means = [
+            sum(curve[max(0, n - 19) : n + 1]) / len(curve[max(0, n - 19) : n + 1]) for n in range(len(curve))
+        ]
+        axes.plot(means, label=f"{name}: {means[-1]:.3f}")
+    axes.set(xlabel="step", ylabel="nats a byte, mean of 20 steps", ylim=(None, 4))
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--data", type=Path, help="a text; default: Python's own help")
     parser.add_argument("--out", type=Path, help="JSON with both curves")
+    parser.add_argument("--plot", type=Path, help="a picture of them")
     asked = parser.parse_args()
     found = asked.data.read_bytes() if asked.data else "\n".join(pydoc_data.topics.topics.values()).encode()
     text = torch.frombuffer(bytearray(found), dtype=torch.uint8).long()
@@ -99,6 +116,8 @@ def main() -> None:
     arbitor.end_ranks()
     if asked.out is not None and (ranks is None or ranks.rank == 0):
         asked.out.write_text(json.dumps(curves))
+    if asked.plot is not None and (ranks is None or ranks.rank == 0):
+        draw(curves, asked.plot)
 
 
 if __name__ == "__main__":
