@@ -30,6 +30,7 @@ from torch.autograd.function import once_differentiable
 from arbitor.kernels.registry import Backend
 
 from .state import TernaryShape
+from .sums import by_rows
 
 INPUT_GRADIENT, WEIGHT_GRADIENT = 1, 2
 _engine: Any = torch.autograd.Variable._execution_engine
@@ -183,15 +184,9 @@ class LinearFunction(torch.autograd.Function):
             ctx.save_for_backward(q_t, e_x)
         else:
             q_x, e_x = module.backend.quantise_nearest(x)
-        y: torch.Tensor = module.backend.linear_forward(
-            q_x,
-            e_x,
-            module.codes,
-            module.e,
-            module.shape.e_base,
-            module.shape.e_span,
-            module.shape.group_size,
-        )
+        shape = module.shape
+        weight = (module.codes, module.e, shape.e_base, shape.e_span, shape.group_size)
+        y = by_rows(lambda *rows: module.backend.linear_forward(*rows, *weight), q_x, e_x)
         if any(ctx.needs_input_grad):
             _begin(ctx, module)
         return y
@@ -224,9 +219,9 @@ class EmbeddingFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tokens: torch.Tensor, _anchor: torch.Tensor, module: Capturing) -> torch.Tensor:
         """tokens int64 [T] -> y float32 [T, D]."""
-        y: torch.Tensor = module.backend.embedding_forward(
-            tokens, module.codes, module.e, module.shape.group_size, module.shape.columns
-        )
+        shape = module.shape
+        table = (module.codes, module.e, shape.group_size, shape.columns)
+        y = by_rows(lambda rows: module.backend.embedding_forward(rows, *table), tokens)
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(tokens.clone())
             _begin(ctx, module)
