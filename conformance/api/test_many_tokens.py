@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from arbitor import sums
+from arbitor.components import TernaryModule
 from arbitor.conformance.judge.target import REFERENCE, Target
 from arbitor.conformance.machine import models, twin
 from arbitor.conformance.machine.models import backward, changed, hash_of, noise, snapshot
@@ -63,7 +64,7 @@ def test_the_gradient_of_a_large_update(
     target: Target, given: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch, tokens: int
 ) -> None:
     """Captured in two calls; what a layer's update is made of is the sum, or what NumPy makes of it."""
-    assert (sums.MAX_SUMMED_TOKENS, sums.MAX_TOKENS) == (131_071, 2**20)
+    assert [vars(sums)[name] for name in ("MAX_SUMMED_TOKENS", "MAX_TOKENS")] == [131_071, 2**20]
     monkeypatch.setattr(sums, "MAX_SUMMED_TOKENS", MOST)
     layer = models.linear(target)
     x, dy = (integers(tokens, *size).to(target.device) for size in ((12, 1), (10, 2)))
@@ -176,8 +177,9 @@ SAID = "an update is of at most 9 tokens, got 10"
 def test_too_many_tokens(target: Target, monkeypatch: pytest.MonkeyPatch, name: str, tokens: int) -> None:
     """Of two calls of a layer or of a table, beside a layer that has few. Here an update is of 9 at most."""
     monkeypatch.setattr(sums, "MAX_TOKENS", 9)
-    parts = {"other": models.linear(target), "first": models.linear(target, tensor_id=1)}
-    group = nn.ModuleDict(parts | {"rows": models.table(target, tensor_id=2)})
+    modules: dict[str, TernaryModule] = {"other": models.linear(target)}
+    modules |= {"first": models.linear(target, tensor_id=1), "rows": models.table(target, tensor_id=2)}
+    group = nn.ModuleDict(modules)
     assert update_memory(group, group["other"](noise(target, 3, 12)).sum()).modules_updated == 1
     before = snapshot(group)
     of_tokens = models.bytes_of(target, tokens, high=9) if name == "rows" else noise(target, tokens, 12)
@@ -191,7 +193,7 @@ def test_too_many_tokens(target: Target, monkeypatch: pytest.MonkeyPatch, name: 
     with pytest.raises(ValueError, match=f"{name}: {SAID}"):
         backward(group[name](of_tokens).sum())
     assert changed(before, snapshot(group)) == []
-    assert [len(module.captures) for module in (group["other"], group[name])] == [1, 1]
+    assert [len(module.captures) for module in (modules["other"], modules[name])] == [1, 1]
 
 
 @pytest.mark.clause("ARB-LIN-008", "ARB-RANK-002")
