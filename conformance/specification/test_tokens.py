@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from arbitor import reference
+from arbitor.conformance import oracle
 from arbitor.conformance.draw.refusals import expanded
 from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.oracle.checks import MAX_SUMMED_TOKENS, MAX_TOKENS, tokens_in_call
@@ -69,6 +71,16 @@ def test_the_judges_have_the_same_bounds(tokens: int) -> None:
             limits.check_tokens("q_g", tokens, row)
         with pytest.raises(ValueError, match=f"number of tokens is {tokens}, expected 1..{most}"):
             tokens_in_call(tokens, of_oracle)
+
+
+@pytest.mark.clause("ARB-STATE-005", "ARB-LIN-006")
+def test_what_the_judges_sum_over_tokens() -> None:
+    """Called directly, without the checks of a backend: one token more than an int32 sum of products has."""
+    q, tokens = np.ones((SUMMED + 1, 1), np.int8), np.zeros(SUMMED + 1, np.int64)
+    for judge, operands in ((reference, (tokens, q)), (oracle, (tokens.tolist(), q.tolist()))):
+        assert np.array(judge.embedding_gradient(*operands, 1)).tolist() == [[SUMMED + 1]]
+        with pytest.raises(ValueError, match=r"131072.*1\.\.131071"):
+            judge.weight_gradient(operands[1], operands[1])
 
 
 @pytest.mark.clause("ARB-LIN-007")
