@@ -82,6 +82,8 @@ def test_the_gradient_of_a_large_update(
 @pytest.mark.parametrize("tokens", [131_071, 131_072, 140_000])
 def test_as_many_tokens_as_they_are(target: Target, given: dict[str, list[Any]], tokens: int) -> None:
     """Sums of 140,000 products of 127 leave int32, and come back by the shift."""
+    if target.backend.name == "triton" and target.device == "cpu":
+        pytest.skip("Triton's interpreter takes minutes for 131,071 tokens of a whole step")
     layer = models.linear(target, columns=8, rows=4)
     x, dy = (integers(tokens, *size).to(target.device) for size in ((8, 3), (4, 4)))
     state = {name: tensor.cpu().clone() for name, tensor in layer.state().items()}
