@@ -1,10 +1,10 @@
 """Gradient capture: autograd functions whose backward hands integers to the module instead of a float weight
 gradient.
 
-There is no float weight to hang a gradient on. The forward takes an *anchor*, an empty leaf that requires
-grad, so that the graph exists although no parameter does; the backward quantises the output gradient for the
-input and leaves what the weight needs with the module (ARB-RUN-001). Everything that is captured is detached
-and the module's own; a second backward raises (ARB-RUN-004).
+There is no float weight to hang a gradient on. The forward takes the module's `trainable`, a parameter
+without elements, so that the graph exists where it requires grad; the backward quantises the output gradient
+for the input and leaves what the weight needs with the module (ARB-RUN-001). Everything that is captured is
+detached and the module's own; a second backward raises (ARB-RUN-004).
 
 Tokens are numbered by the backward, in the order in which backwards come (ARB-RNG-006). So a forward changes
 nothing: one that is only looked at takes no numbers, and one that torch.utils.checkpoint runs again takes
@@ -18,6 +18,7 @@ is nobody else's.
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,37 +75,25 @@ class EmbeddingCapture:
     dy: torch.Tensor
 
 
-class Captured:
-    """Whether a forward's gradient has been captured: it is if the backward has come to its end, and until
-    then as long as it runs."""
-
-    def __init__(self) -> None:
-        self.ended = False
-        self.by: weakref.ref[Pass] | None = None
-
-    def __bool__(self) -> bool:
-        return self.ended or (self.by is not None and self.by() is not None)
-
-
 class Pass:
     """What one module captures in one backward; the autograd engine holds it for as long as that runs."""
 
     def __init__(self, module: Capturing) -> None:
-        self._module = module
+        self._module, self._ticket = module, 0
         self.capture: LinearCapture | EmbeddingCapture | None = None
-        self._captured: Captured | None = None
         module.passes.append(weakref.ref(self))
         _engine.queue_callback(self._ended)
 
-    def take(self, capture: LinearCapture | EmbeddingCapture, captured: Captured) -> None:
-        """Hold it until the end; `captured` is that of its forward."""
-        self.capture, self._captured = capture, captured
-        captured.by = weakref.ref(self)
+    def take(self, capture: LinearCapture | EmbeddingCapture, ticket: int) -> None:
+        """Hold it until the end; `ticket` is that of its forward."""
+        self.capture, self._ticket = capture, ticket
+        self._module.revision.taken[ticket] = weakref.ref(self)
 
     def _ended(self) -> None:
         """The whole backward has come to its end; nothing if the module was cleared since."""
-        if self._captured is not None:
-            self._captured.ended = True
+        taken = self._module.revision.taken
+        if self._ticket in taken:
+            taken[self._ticket] = None
         others = [known for known in self._module.passes if known() not in (None, self)]
         known = any(known() is self for known in self._module.passes)
         self._module.passes = others
@@ -112,11 +101,31 @@ class Pass:
             self._module.captures.append(self.capture)
 
 
-@dataclass(frozen=True)
-class Revision:
-    """The weights of a module as they are until the next change; `became` says what made them so."""
+_tickets = itertools.count(1)  # of forwards, in their order
 
-    became: str = "made"
+
+class Revision:
+    """The weights of a module as they are until the next change; `became` says what made them so.
+
+    Forwards of them have tickets from `since` on. `taken` has those whose gradient is captured: None if their
+    backward has come to its end, else the pass that holds it for as long as that runs.
+    """
+
+    def __init__(self, became: str = "made") -> None:
+        self.became, self.since = became, next(_tickets)
+        self.taken: dict[int, weakref.ref[Pass] | None] = {}
+        self.inner: weakref.WeakValueDictionary[int, Pass] = weakref.WeakValueDictionary()
+
+    def __reduce__(self) -> tuple[type[Revision], tuple[str]]:
+        """Of a copy no forward has been."""
+        return Revision, (self.became,)
+
+    def has(self, ticket: int) -> bool:
+        """Whether the gradient of that forward is captured."""
+        if ticket not in self.taken:
+            return False
+        known = self.taken[ticket]
+        return known is None or known() is not None
 
 
 class Capturing(Protocol):
@@ -129,42 +138,48 @@ class Capturing(Protocol):
     codes: torch.Tensor
     e: torch.Tensor
     captures: list[Any]
-    trains: bool
     passes: list[weakref.ref[Pass]]
     revision: Revision
 
     @property
+    def trains(self) -> bool: ...
+    @property
     def backend(self) -> Backend: ...
     def stream(self, purpose: int) -> int: ...
     def next_number(self, count: int) -> int: ...
+    def capture_of_rows(
+        self, first: int, tokens: torch.Tensor, dy: torch.Tensor
+    ) -> LinearCapture | EmbeddingCapture: ...
 
 
-def _begin(ctx: Any, module: Capturing) -> None:
-    """Note which weights a forward is of. One inside of a backward is run again for
+def begin(module: Capturing) -> int:
+    """The ticket of a forward whose gradient may be captured. A forward inside of a backward is run again for
     torch.utils.checkpoint(use_reentrant=True): what its own backward captures is of the outer one."""
-    ctx.module, ctx.captured, ctx.revision = module, Captured(), module.revision
-    ctx.passed = Pass(module) if torch._C._current_graph_task_id() >= 0 else None
+    ticket = next(_tickets)
+    if torch._C._current_graph_task_id() >= 0:
+        module.revision.inner[ticket] = Pass(module)  # held by the engine
+    return ticket
 
 
-def _check_once(ctx: Any, module: Capturing) -> None:
+def check_once(module: Capturing, ticket: int) -> None:
     """Refuse a backward whose gradient is captured already, or would be none of these weights."""
     again = "run the forward again"
-    if ctx.captured:
+    if module.revision.has(ticket):
         raise RuntimeError(
             f"second backward through the same forward of {module.label}: its gradient is already captured; "
             f"{again}"
         )
-    if ctx.revision is not module.revision:
+    if ticket < module.revision.since:
         raise RuntimeError(
             f"{module.label} was {module.revision.became} between this forward and its backward; {again}"
         )
 
 
-def _keep(ctx: Any, capture: LinearCapture | EmbeddingCapture) -> None:
+def keep(module: Capturing, ticket: int, capture: LinearCapture | EmbeddingCapture) -> None:
     """Last of all: a backward that failed before has captured nothing, and may be repeated."""
-    if looking() or not ctx.module.trains:
+    if looking() or not module.trains:
         return
-    (ctx.passed or Pass(ctx.module)).take(capture, ctx.captured)
+    (module.revision.inner.get(ticket) or Pass(module)).take(capture, ticket)
 
 
 def _own(dy: torch.Tensor) -> torch.Tensor:
@@ -172,44 +187,76 @@ def _own(dy: torch.Tensor) -> torch.Tensor:
     return dy.clone(memory_format=torch.contiguous_format)  # of a backward without gradients: no graph
 
 
+def linear_forward(
+    module: Capturing, x: torch.Tensor, kept: bool
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """x float32 [T, I] -> y float32 [T, O], and for a backward if one is `kept`: q_t int8 [I, T], e_x int8
+    [T] (ARB-LIN-001)."""
+    if kept:
+        q_x, q_t, e_x = module.backend.quantise_nearest_both(x)
+    else:
+        q_t, (q_x, e_x) = None, module.backend.quantise_nearest(x)
+    shape = module.shape
+    weight = (module.codes, module.e, shape.e_base, shape.e_span, shape.group_size)
+    y = by_rows(lambda *rows: module.backend.linear_forward(*rows, *weight), q_x, e_x)
+    return y, q_t, e_x
+
+
+def linear_backward(
+    module: Capturing, ticket: int, dy: torch.Tensor, q_t: torch.Tensor, e_x: torch.Tensor, needed: bool
+) -> torch.Tensor | None:
+    """dy float32 [T, O] -> dx float32 [T, I] if it is `needed` (ARB-LIN-002); leaves a LinearCapture with the
+    module."""
+    check_once(module, ticket)
+    dy = _own(dy)
+    first = module.next_number(len(dy))
+    dx = None
+    if needed:
+        q_d, e_d = module.backend.quantise_stochastic(
+            dy, module.seed, module.updates, module.stream(INPUT_GRADIENT), first
+        )
+        shape = module.shape
+        dx = module.backend.input_gradient(
+            q_d, e_d, module.codes, module.e, shape.e_base, shape.e_span, shape.group_size, shape.columns
+        )
+    keep(module, ticket, LinearCapture(first, q_t, e_x, dy))
+    return dx
+
+
+def embedding_forward(module: Capturing, tokens: torch.Tensor) -> torch.Tensor:
+    """tokens int64 [T] -> y float32 [T, D] (ARB-EMB-001)."""
+    shape = module.shape
+    table = (module.codes, module.e, shape.group_size, shape.columns)
+    return by_rows(lambda rows: module.backend.embedding_forward(rows, *table), tokens)
+
+
+def embedding_backward(module: Capturing, ticket: int, dy: torch.Tensor, tokens: torch.Tensor) -> None:
+    """dy float32 [T, D] of tokens int64 [T]; leaves an EmbeddingCapture with a table, and with a linear layer
+    that rows were taken of a LinearCapture (ARB-EMB-006)."""
+    check_once(module, ticket)
+    keep(module, ticket, module.capture_of_rows(module.next_number(len(tokens)), tokens, _own(dy)))
+
+
 class LinearFunction(torch.autograd.Function):
     """y = x W^T with quantised x and packed W; backward gives dx and captures the rest (ARB-LIN-001,
     -002)."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, _anchor: torch.Tensor, module: Capturing) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, _trainable: torch.Tensor, module: Capturing) -> torch.Tensor:
         """x float32 [T, I] -> y float32 [T, O]."""
-        if any(ctx.needs_input_grad):
-            q_x, q_t, e_x = module.backend.quantise_nearest_both(x)
+        kept = any(ctx.needs_input_grad)
+        y, q_t, e_x = linear_forward(module, x, kept)
+        if kept:
             ctx.save_for_backward(q_t, e_x)
-        else:
-            q_x, e_x = module.backend.quantise_nearest(x)
-        shape = module.shape
-        weight = (module.codes, module.e, shape.e_base, shape.e_span, shape.group_size)
-        y = by_rows(lambda *rows: module.backend.linear_forward(*rows, *weight), q_x, e_x)
-        if any(ctx.needs_input_grad):
-            _begin(ctx, module)
+            ctx.module, ctx.ticket = module, begin(module)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
         """dy float32 [T, O] -> dx float32 [T, I]; leaves a LinearCapture with the module."""
-        module: Capturing = ctx.module
-        _check_once(ctx, module)
         q_t, e_x = ctx.saved_tensors
-        dy = _own(dy)
-        first = module.next_number(len(dy))
-        dx = None
-        if ctx.needs_input_grad[0]:
-            q_d, e_d = module.backend.quantise_stochastic(
-                dy, module.seed, module.updates, module.stream(INPUT_GRADIENT), first
-            )
-            shape = module.shape
-            dx = module.backend.input_gradient(
-                q_d, e_d, module.codes, module.e, shape.e_base, shape.e_span, shape.group_size, shape.columns
-            )
-        _keep(ctx, LinearCapture(first, q_t, e_x, dy))
+        dx = linear_backward(ctx.module, ctx.ticket, dy, q_t, e_x, ctx.needs_input_grad[0])
         return dx, None, None
 
 
@@ -217,21 +264,17 @@ class EmbeddingFunction(torch.autograd.Function):
     """Rows of the table by token; backward captures the gradient of the rows (ARB-EMB-001, -002)."""
 
     @staticmethod
-    def forward(ctx: Any, tokens: torch.Tensor, _anchor: torch.Tensor, module: Capturing) -> torch.Tensor:
+    def forward(ctx: Any, tokens: torch.Tensor, _trainable: torch.Tensor, module: Capturing) -> torch.Tensor:
         """tokens int64 [T] -> y float32 [T, D]."""
-        shape = module.shape
-        table = (module.codes, module.e, shape.group_size, shape.columns)
-        y = by_rows(lambda rows: module.backend.embedding_forward(rows, *table), tokens)
+        y = embedding_forward(module, tokens)
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(tokens.clone())
-            _begin(ctx, module)
+            ctx.module, ctx.ticket = module, begin(module)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[None, None, None]:
         """dy float32 [T, D]; leaves an EmbeddingCapture with the module."""
-        _check_once(ctx, ctx.module)
-        (tokens,) = ctx.saved_tensors
-        _keep(ctx, EmbeddingCapture(ctx.module.next_number(len(tokens)), tokens, _own(dy)))
+        embedding_backward(ctx.module, ctx.ticket, dy, *ctx.saved_tensors)
         return None, None, None

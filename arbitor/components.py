@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -27,6 +27,7 @@ from .capture import (
     Pass,
     Revision,
 )
+from .compiled import new_call, number_of
 from .ranks import POISONED, Ranks, quantise_on_ranks
 from .schedule import UpdateRule
 from .state import TernaryShape, check_state, read_numbers
@@ -61,11 +62,15 @@ class TernaryModule(nn.Module):
 
     `tensor_id` numbers the random bits of the matrix; two of one model must not be alike. None draws one from
     torch's generator, as nn.Linear draws its weights: `torch.manual_seed` repeats it.
+
+    `trainable` is a parameter of no elements, and in no state: where it requires no grad the module is
+    frozen. So `requires_grad_` of a module around it, and loops over parameters, do to it what they say.
     """
 
     codes: torch.Tensor
     t_accum: torch.Tensor
     e: torch.Tensor
+    trainable: nn.Parameter
 
     def __init__(
         self,
@@ -86,8 +91,8 @@ class TernaryModule(nn.Module):
         self.shape = TernaryShape(rows, columns, group_size, e - e_span // 2, e_span)
         self.seed, self.tensor_id, self.updates = seed, tensor_id, 0
         self.settings = UpdateRule()
-        self.frozen, self.trains = False, True
-        self.label = type(self).__name__
+        self.frozen = False
+        self.label, self.number = type(self).__name__, number_of(self)
         self.captures: list[Any] = []
         self.passes: list[weakref.ref[Pass]] = []  # of backwards that have not come to their end
         self.revision = Revision()
@@ -97,6 +102,8 @@ class TernaryModule(nn.Module):
         codes = self.backend.initialise(rows, columns, seed, tensor_id)
         self.register_buffer("codes", codes.to(device or torch.get_default_device()))
         self._shape_of(self.get_extra_state())  # refuses what is out of range
+        with torch.inference_mode(False):  # a leaf of graphs to come
+            self.trainable = nn.Parameter(torch.empty(0, dtype=torch.float32, device=self.codes.device))
         groups = (rows, self.shape.groups)
         self._add_buffer("t_accum", (rows, columns), torch.int8)
         self._add_buffer("e", groups, torch.int8, e)
@@ -113,12 +120,10 @@ class TernaryModule(nn.Module):
         weight: torch.Tensor = self.backend.unpack(self.codes, columns).float() * scales
         return weight
 
-    def requires_grad_(self, requires_grad: bool = True) -> TernaryModule:
-        """False freezes it: no graph is built for it, nothing is captured, and an update passes it by."""
-        self.trains = requires_grad
-        if not requires_grad:
-            self.clear_captures()
-        return self
+    @property
+    def trains(self) -> bool:
+        """Whether it is not frozen: no graph is built for one that is, and an update passes it by."""
+        return self.trainable.requires_grad
 
     @property
     def backend(self) -> registry.Backend:
@@ -134,9 +139,40 @@ class TernaryModule(nn.Module):
         """Stream of the random bits of this tensor (ARB-RNG-002)."""
         return 16 * self.tensor_id + purpose
 
-    def _anchor(self, device: torch.device) -> torch.Tensor:
-        """An empty leaf that starts the graph and can hold nothing; of a frozen module it starts none."""
-        return torch.empty(0, device=device, requires_grad=self.trains and torch.is_grad_enabled())
+    def rows_of(self, tokens: torch.Tensor) -> torch.Tensor:
+        """tokens int64 [...] -> float32 [..., columns]: rows by token, whose gradient is captured. Raises
+        ValueError for a token outside of them."""
+        flat = tokens.reshape(-1)
+        if not len(flat):
+            return torch.zeros(*tokens.shape, self.shape.columns, device=tokens.device)
+        return self._call("embedding", flat).view(*tokens.shape, -1)
+
+    def _call(self, kind: Literal["linear", "embedding"], flat: torch.Tensor) -> torch.Tensor:
+        """The output of tokens in one row or matrix. Raises RuntimeError under transformations of torch that
+        would lose what their backward captures."""
+        if "trainable" not in self._parameters:  # a part of a flat parameter, during a forward
+            raise RuntimeError(
+                f"{self.label} is inside of FullyShardedDataParallel, which hides its parameter: use "
+                "torch.distributed.fsdp.fully_shard, or DistributedDataParallel"
+            )
+        if torch.compiler.is_exporting():
+            raise RuntimeError(f"{self.label} cannot be exported: torch.export takes no ternary weights")
+        # a parameter starts the graph; none without gradients, and none if it is frozen
+        leaf = self.trainable if torch.is_grad_enabled() else self.trainable.detach()
+        if torch.compiler.is_compiling():
+            kept = torch.is_grad_enabled() and (leaf.requires_grad or flat.requires_grad)
+            features = self.shape.rows if kind == "linear" else self.shape.columns
+            operator = getattr(torch.ops.arbitor, kind)
+            compiled: torch.Tensor = operator(flat, leaf, self.number, features, kept, new_call())[0]
+            return compiled
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            raise RuntimeError(
+                f"{self.label} cannot be called under torch.func: its gradient is captured, and comes by "
+                "backward() or torch.autograd.grad"
+            )
+        function: Any = LinearFunction if kind == "linear" else EmbeddingFunction
+        y: torch.Tensor = function.apply(flat, leaf, self)
+        return y
 
     def next_number(self, count: int) -> int:
         """Number of the first of the tokens that are captured next, `count` on this rank (ARB-RNG-006); all
@@ -158,6 +194,12 @@ class TernaryModule(nn.Module):
         before has no backward any more (ARB-RUN-004)."""
         self.clear_captures()
         self.revision = Revision(became)
+
+    def capture_of_rows(
+        self, first: int, tokens: torch.Tensor, dy: torch.Tensor
+    ) -> LinearCapture | EmbeddingCapture:
+        """The gradient dy float32 [T, D] of rows by token."""
+        raise NotImplementedError
 
     def prepare(self) -> Prepared:
         """Quantise the captured gradients over all calls of the step; changes nothing."""
@@ -216,7 +258,7 @@ class TernaryModule(nn.Module):
     ) -> Any:
         """As in torch, but names too are checked before anything is changed (ARB-STATE-006)."""
         own, given = {*self._buffers, "_extra_state"}, set(state_dict)
-        if strict and own != given:
+        if strict and own != given:  # `trainable` is in no state
             raise ValueError(f"state_dict lacks {sorted(own - given)} and has unknown {sorted(given - own)}")
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
@@ -225,19 +267,28 @@ class TernaryModule(nn.Module):
         for name, own in self._buffers.items():
             if own is not None and own.is_inference():  # made in that mode: out of it nothing is copied there
                 self._buffers[name] = own.clone()
+        trainable, missing = prefix + "trainable", rest[2]
         super()._load_from_state_dict(state_dict, prefix, *rest)
+        if trainable in missing:
+            missing.remove(trainable)
         if any(prefix + name in state_dict for name in (*self._buffers, "_extra_state")):
             self._revised("loaded")
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        del destination[prefix + "trainable"]
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> TernaryModule:
         """Devices may change, dtypes never do (ARB-STATE-007); captures belong to the old device and go, and
         stay where nothing moves."""
-        before = dict(self._buffers)
+        before, trainable = dict(self._buffers), self._parameters.pop("trainable")
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, old in before.items():
             new = self._buffers[name]
             if old is not None and new is not None and new.dtype != old.dtype:
                 self._buffers[name] = old.to(new.device)
+        assert trainable is not None
+        self.trainable = _placed(trainable, self.codes.device)
         if any(self._buffers[name] is not old for name, old in before.items()):
             self._revised("moved")
         return self
@@ -245,6 +296,10 @@ class TernaryModule(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: a backward that runs is of this module alone."""
         return {**self.__dict__, "passes": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.number = number_of(self)
 
     def extra_repr(self) -> str:
         shape = self.shape
@@ -280,8 +335,14 @@ class TernaryLinear(TernaryModule):
         flat = x.reshape(-1, x.shape[-1]).float().contiguous()
         if not len(flat):  # no token, nothing to capture
             return flat.new_zeros(*x.shape[:-1], self.shape.rows) + flat.sum()
-        y: torch.Tensor = LinearFunction.apply(_seen(flat), self._anchor(x.device), self)  # type: ignore[no-untyped-call]
-        return y.view(*x.shape[:-1], -1)
+        return self._call("linear", _seen(flat)).view(*x.shape[:-1], -1)
+
+    def capture_of_rows(self, first: int, tokens: torch.Tensor, dy: torch.Tensor) -> LinearCapture:
+        """Of rows that a tied table took: as if each were an input whose output gradient is 1 at its token
+        (ARB-EMB-006)."""
+        _, q_t, e_x = self.backend.quantise_nearest_both(dy)
+        ones = torch.zeros(len(tokens), self.shape.rows, dtype=torch.float32, device=dy.device)
+        return LinearCapture(first, q_t, e_x, ones.scatter_(1, tokens[:, None], 1.0))
 
     def prepare(self) -> Prepared:
         """Quantise the output gradients column by column over all captures (ARB-LIN-005, ARB-RUN-003)."""
@@ -329,11 +390,11 @@ class TernaryEmbeddingTable(TernaryModule):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens int64 [...] -> y float32 [..., D]. Raises ValueError for a token outside the table."""
-        flat = tokens.reshape(-1)
-        if not len(flat):
-            return torch.zeros(*tokens.shape, self.shape.columns, device=tokens.device)
-        y: torch.Tensor = EmbeddingFunction.apply(flat, self._anchor(tokens.device), self)  # type: ignore[no-untyped-call]
-        return y.view(*tokens.shape, -1)
+        return self.rows_of(tokens)
+
+    def capture_of_rows(self, first: int, tokens: torch.Tensor, dy: torch.Tensor) -> EmbeddingCapture:
+        """What a backward of these tokens leaves."""
+        return EmbeddingCapture(first, tokens, dy)
 
     def prepare(self) -> Prepared:
         """Quantise the row gradients of the whole step with one exponent (ARB-EMB-002)."""
@@ -351,6 +412,17 @@ class TernaryEmbeddingTable(TernaryModule):
     def _operation(self) -> Callable[..., torch.Tensor]:
         operation: Callable[..., torch.Tensor] = self.backend.embedding_update
         return operation
+
+
+def _placed(trainable: nn.Parameter, device: torch.device) -> nn.Parameter:
+    """It on `device`: the same object, which optimisers hold, but where torch makes another one too."""
+    if trainable.device == device:
+        return trainable
+    moved = torch.empty(0, dtype=trainable.dtype, device=device)
+    if "meta" in (trainable.device.type, device.type):
+        return nn.Parameter(moved, trainable.requires_grad)
+    trainable.data = moved
+    return trainable
 
 
 def _seen(x: torch.Tensor) -> torch.Tensor:

@@ -66,39 +66,38 @@ def update_memory(
     *,
     gain: int | None = None,
     scale_gain: int | None = None,
+    signals: Mapping[str, torch.Tensor] | None = None,
 ) -> UpdateReport:
     """Update every ternary module that has captures, or none of them.
 
     `loss_components`: scalar tensors by name, a list of them, or one. They are summed and sent backward once
     if no gradient has been captured yet; else only looked at. `loss_signal`: a detached scalar that must be
-    finite for the update to happen. `gain`, `scale_gain`: Q16 integers from the schedule; None takes each
-    module's own. Raises RuntimeError when there is nothing to update from. Captures are cleared whatever
-    happens (ARB-RUN-006).
+    finite for the update to happen, `signals` others, by name. `gain`, `scale_gain`: Q16 integers from the
+    schedule; None takes each module's own. Raises RuntimeError when there is nothing to update from, and
+    TypeError for a signal that is no number. Captures are cleared whatever happens (ARB-RUN-006).
     """
     modules = ternary_modules(model)
     ranks = next((module.ranks for module in modules.values()), None)
     try:
         _require_own_bits(modules)
         named = _named(loss_components)
-        signals = {name: value.detach() for name, value in named.items()}
+        looked = {name: value.detach() for name, value in named.items()} | dict(signals or {})
         if loss_signal is not None:
-            if not isinstance(loss_signal, torch.Tensor):
-                loss_signal = torch.tensor(loss_signal, dtype=torch.float64, device="cpu")  # 1e300 is finite
-            signals["loss_signal"] = loss_signal.detach()
-        _require_alike(modules, len(signals), ranks)
-        if not any(module.captures for module in modules.values()):
-            refusal = _refusal(signals, {}, ranks)
+            looked["loss_signal"] = _signal("loss_signal", loss_signal)
+        _require_alike(modules, len(looked), ranks)
+        if not any(module.captures and module.trains for module in modules.values()):
+            refusal = _refusal(looked, {}, ranks)
             if refusal is not None:
                 return UpdateReport(skipped=refusal)
             _backward_once(list(named.values()))
-            signals = {}
+            looked = {}
             _require_alike(modules, 0, ranks)
-        captured = {name: module for name, module in modules.items() if module.captures}
+        captured = {name: module for name, module in modules.items() if module.captures and module.trains}
         if not captured:
             raise RuntimeError(
                 "backward reached no ternary module: was the forward run under torch.no_grad()?"
             )
-        return _update_captured(captured, signals, gain, scale_gain, ranks)
+        return _update_captured(captured, looked, gain, scale_gain, ranks)
     finally:
         for module in modules.values():
             module.clear_captures()
@@ -121,6 +120,16 @@ def _require_own_bits(modules: Mapping[str, TernaryModule]) -> None:
             f"this is one of {size} processes, and each would update from its own tokens alone: call "
             "arbitor.join_ranks(model) on every one before training"
         )
+
+
+def _signal(name: str, value: Any) -> torch.Tensor:
+    """The signal as a detached tensor. Raises TypeError for what has no numbers."""
+    if isinstance(value, int | float):
+        return torch.tensor(value, dtype=torch.float64, device="cpu")  # 1e300 is finite
+    if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.dtype == torch.int64):
+        found = f"a tensor of {value.dtype}" if isinstance(value, torch.Tensor) else type(value).__name__
+        raise TypeError(f"{name} must be a number or a tensor of a float dtype, got {found}")
+    return value.detach()
 
 
 def _named(components: Components | None) -> dict[str, torch.Tensor]:

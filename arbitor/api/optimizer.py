@@ -68,12 +68,17 @@ class TernaryOptimizer:
         self.settings = settings
         configure_ternary_training(self.model, **vars(settings))
 
-    def step(self, loss_signal: torch.Tensor | float | None = None) -> UpdateReport:
+    def step(
+        self,
+        loss_signal: torch.Tensor | float | None = None,
+        *,
+        signals: Mapping[str, torch.Tensor] | None = None,
+    ) -> UpdateReport:
         """Update all ternary modules that have captures, or none; captures are gone afterwards.
 
-        A poisoned gradient, or a `loss_signal` that is not finite, skips the update: the report says so, and
-        the step counts all the same, as a scheduler's does. Raises RuntimeError if no backward came to its
-        end since the last step, ValueError if the schedule is over.
+        A poisoned gradient, or a `loss_signal` that is not finite, or one of `signals`, which have names,
+        skips the update: the report says so, and the step counts all the same, as a scheduler's does. Raises
+        RuntimeError if no backward came to its end since the last step, ValueError if the schedule is over.
         """
         gain = scale_gain = None
         if self.total_steps is not None:
@@ -81,8 +86,40 @@ class TernaryOptimizer:
                 raise ValueError(f"step {self.steps + 1} of a schedule of total_steps={self.total_steps}")
             gain = scheduled_gain(self.settings.gain, self.steps, self.total_steps)
             scale_gain = scheduled_scale_gain(self.settings.scale_gain, self.steps, self.total_steps)
-        report = update_memory(self.model, loss_signal=loss_signal, gain=gain, scale_gain=scale_gain)
+        report = update_memory(
+            self.model, loss_signal=loss_signal, gain=gain, scale_gain=scale_gain, signals=signals
+        )
         self.steps += 1
+        return report
+
+    def step_with(
+        self,
+        floats: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler | None = None,
+        loss_signal: torch.Tensor | float | None = None,
+    ) -> UpdateReport:
+        """`step`, and that of the optimiser of the float parameters: both are made, or neither is.
+
+        Neither is where a gradient of `floats` or of a ternary module is not finite, or `loss_signal`. With a
+        `scaler` it does what `scaler.step(floats); scaler.update()` do; they are not to be called besides,
+        `scaler.unscale_(floats)` may be. Its factors are powers of two, which ternary updates do not notice.
+        Raises as `step` does.
+        """
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        parameters = [parameter for group in floats.param_groups for parameter in group["params"]]
+        signals = {
+            f"gradient of {names.get(id(parameter), f'float parameter {number}')}": _worst(parameter.grad)
+            for number, parameter in enumerate(parameters)
+            if parameter.grad is not None
+        }
+        report = self.step(loss_signal, signals=signals)
+        if report.skipped is None:
+            floats.step() if scaler is None else scaler.step(floats)
+            if scaler is not None:
+                scaler.update()
+        elif scaler is not None and scaler.is_enabled():
+            scaler.update(scaler.get_scale() * scaler.get_backoff_factor())
+            scaler.load_state_dict(scaler.state_dict() | {"_growth_tracker": 0})  # as after its own skips
         return report
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -116,6 +153,12 @@ class TernaryOptimizer:
             raise ValueError(f"it is of step {steps!r} of total_steps {total!r}, which is none")
         self._set(UpdateRule(**settings))
         self.steps, self.total_steps = steps, total
+
+
+def _worst(gradient: torch.Tensor) -> torch.Tensor:
+    """A number of a gradient [] that is finite where all of it are; of a DTensor, this rank's part."""
+    local: torch.Tensor = getattr(gradient, "to_local", lambda: gradient)()
+    return (local.detach().float() * 0).sum()
 
 
 def _q16(name: str, value: float) -> int:

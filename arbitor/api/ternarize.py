@@ -33,6 +33,25 @@ class Ternarized:
         )
 
 
+class TiedTable(nn.Module):
+    """The table of a tied pair: rows of the linear layer, which has the state. Its gradient is captured there
+    (ARB-EMB-006)."""
+
+    def __init__(self, linear: TernaryLinear) -> None:
+        super().__init__()
+        self._of = (linear,)  # no submodule: the layer is one where it is
+        self.num_embeddings, self.embedding_dim = linear.out_features, linear.in_features
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """float32 [V, D], computed, read-only."""
+        return self._of[0].weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """tokens int64 [...] -> y float32 [..., D]. Raises ValueError for a token outside the table."""
+        return self._of[0].rows_of(tokens)
+
+
 class FloatBias(nn.Module):
     """A ternary layer and a float bias behind it: y = x W^T + b. `bias` is a parameter for a float
     optimiser."""
@@ -72,12 +91,15 @@ def ternarize(
     first_id + 1, ... in the order of `model.named_modules()`, so a model that is built the same way has the
     same ones.
 
-    Raises ValueError, before anything is changed, for what has no ternary counterpart: tied weights, a
-    padding_idx or max_norm, modules inside of nn.MultiheadAttention, a `keep` that no name matches.
+    A table and a linear layer that are tied stay tied: the layer has the state, the table takes its rows.
+
+    Raises ValueError, before anything is changed, for what has no ternary counterpart: other weights that are
+    shared, a padding_idx or max_norm, modules inside of nn.MultiheadAttention; and for a `keep` that no name
+    matches.
     """
     keeps = (keep,) if isinstance(keep, str) or callable(keep) else tuple(keep)
     kept, chosen = _chosen(model, keeps)
-    faults = [fault for name, module in chosen.items() for fault in _faults(model, name, module, bias)]
+    faults = [fault for name in chosen for fault in _faults(model, name, chosen, bias)]
     if faults:
         raise ValueError("; ".join(faults))
     if not chosen:
@@ -85,12 +107,23 @@ def ternarize(
     taken = {module.tensor_id for module in ternary_modules(model).values()}
     ids = (number for number in itertools.count(first_id) if number not in taken)
     how = {"seed": seed, "group_size": group_size, "e_span": e_span, "backend": backend}
-    made = {name: _ternary(module, tensor_id=next(ids), **how) for name, module in chosen.items()}
-    for name in made:  # all could be made
+    tables = {
+        name: _sharing(model, module) for name, module in chosen.items() if type(module) is nn.Embedding
+    }
+    made = {
+        name: _ternary(module, tensor_id=next(ids), **how)
+        for name, module in chosen.items()
+        if not tables.get(name)
+    }
+    for name, others in tables.items():
+        if others:
+            head = others[0][1]
+            made[name] = TiedTable(_linear_of(made[next(n for n, m in chosen.items() if m is head)]))
+    for name in chosen:  # all could be made
         _put(model, chosen[name], made[name])
     leave_to_ranks(model)
     check_before_loading(model)
-    return Ternarized(tuple(made), kept)
+    return Ternarized(tuple(chosen), kept)
 
 
 def _chosen(model: nn.Module, keeps: tuple[Keep, ...]) -> tuple[dict[str, str], dict[str, nn.Module]]:
@@ -122,8 +155,26 @@ def _layers(name: str, module: nn.Module) -> Iterator[str]:
             yield prefix + below
 
 
-def _faults(model: nn.Module, name: str, module: nn.Module, bias: str) -> Iterator[str]:
+def _sharing(model: nn.Module, module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The parameters that are the weight of `module` elsewhere, by name, with their modules."""
+    found = model.named_parameters(remove_duplicate=False)
+    names = [name for name, parameter in found if parameter is module.weight]
+    owners = [(name, model.get_submodule(name.rpartition(".")[0])) for name in names]
+    return [(name, owner) for name, owner in owners if owner is not module]
+
+
+def _are_tied(
+    module: nn.Module, others: list[tuple[str, nn.Module]], chosen: Mapping[str, nn.Module]
+) -> bool:
+    """Whether a table and a linear layer share their weights with nobody else, and both are swapped."""
+    pair = [module, *(owner for _, owner in others)]
+    kinds = sorted(type(part).__name__ for part in pair)
+    return kinds == ["Embedding", "Linear"] and all(part in chosen.values() for part in pair)
+
+
+def _faults(model: nn.Module, name: str, chosen: Mapping[str, nn.Module], bias: str) -> Iterator[str]:
     """Why a module cannot be swapped, in sentences."""
+    module: Any = chosen[name]
     cure = f"name it in keep=, as in keep={name!r}"
     if type(module) not in (nn.Linear, nn.Embedding):
         yield f"{name} is a {type(module).__name__}, which may compute something else; {cure}"
@@ -132,14 +183,12 @@ def _faults(model: nn.Module, name: str, module: nn.Module, bias: str) -> Iterat
     owner = model.get_submodule(name.rpartition(".")[0])
     if isinstance(owner, nn.MultiheadAttention):
         yield f"{name} is used by nn.MultiheadAttention without being called; {cure}"
-    weight: Any = module.weight
-    twins = [
-        other
-        for other, parameter in model.named_parameters(remove_duplicate=False)
-        if parameter is weight and model.get_submodule(other.rpartition(".")[0]) is not module
-    ]
-    if twins:
-        yield f"{name}.weight is also {twins[0]}, and ternary layers share none; untie them, or keep both"
+    others = _sharing(model, module)
+    if others and not _are_tied(module, others, chosen):
+        yield (
+            f"{name}.weight is also {others[0][0]}: only an nn.Embedding and an nn.Linear can be tied, both "
+            "ternary; untie them, or keep both"
+        )
     if isinstance(module, nn.Linear) and module.bias is not None and bias == "refuse":
         yield f"{name} has a bias, which a ternary layer has not; pass bias='float', or {cure}"
     if isinstance(module, nn.Embedding):
@@ -155,6 +204,12 @@ def _ternary(module: nn.Module, **how: Any) -> nn.Module:
     assert isinstance(module, nn.Linear)
     linear = TernaryLinear(module.in_features, module.out_features, device=device, **how)
     return linear if module.bias is None else FloatBias(linear, module.bias)
+
+
+def _linear_of(made: nn.Module) -> TernaryLinear:
+    linear = made.linear if isinstance(made, FloatBias) else made
+    assert isinstance(linear, TernaryLinear)
+    return linear
 
 
 def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

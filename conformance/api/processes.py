@@ -1,0 +1,62 @@
+"""Run under torchrun: the small GPT on all ranks, wrapped as people do it; prints a hash of the ternary state
+for each way."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+import arbitor
+from arbitor.checkpoint import state_hash
+from arbitor.conformance.api.gpt import GPT, batches, loss_of, made
+from arbitor.update import ternary_modules
+
+
+def sharded(model: GPT) -> nn.Module:
+    """As torch's own tutorial: each block, then the rest."""
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model
+
+
+WAYS: Mapping[str, Callable[[GPT], Any]] = {
+    "DDP": DistributedDataParallel,
+    "DDP without buffers": lambda model: DistributedDataParallel(model, broadcast_buffers=False),
+    "fully_shard": sharded,
+    "alone": lambda model: model,
+}
+
+
+def train(way: str, ranks: arbitor.Ranks | None, backend: str = "torch") -> str:
+    """Three steps with float parameters that stay -> the hash of what is ternary."""
+    model = made("cpu", backend)
+    for parameter in model.parameters():
+        if parameter.numel() and way != "DDP":  # which refuses a model without any
+            parameter.requires_grad_(False)
+    if ranks is not None:
+        arbitor.join_ranks(model)
+    net = WAYS[way](model)
+    ternary = arbitor.TernaryOptimizer(model, gain=8.0, accum_threshold=4)
+    for batch in batches("cpu", 3):
+        ternary.zero_grad()
+        loss_of(net, batch if ranks is None else ranks.slice(batch)).backward()
+        assert ternary.step().modules_updated == 9
+    found = ternary_modules(model)
+    state = {f"{name}.{key}": t for name, module in found.items() for key, t in module.state().items()}
+    return state_hash(state)
+
+
+if __name__ == "__main__":
+    joined = arbitor.start_ranks("cpu")
+    for each in sys.argv[1:]:
+        print(f"{each}: {train(each, joined)}", flush=True)
+    arbitor.end_ranks()

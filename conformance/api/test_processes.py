@@ -1,0 +1,49 @@
+"""Several processes, with what people wrap a model in: the ternary state is that of one process with whole
+batches."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import arbitor
+from arbitor.conformance.api.gpt import batches, loss_of, made
+from arbitor.conformance.api.processes import WAYS, train
+from arbitor.conformance.judge.target import Target
+
+
+@pytest.mark.clause("ARB-RANK-001", "ARB-RANK-002")
+def test_every_way_ends_in_the_state_of_one(target: Target, one_thread: None) -> None:
+    """Real processes over gloo; float gradients of theirs are of no matter here."""
+    if (target.backend.name, target.device) != ("torch", "cpu"):
+        pytest.skip("processes over gloo: once, in the lane of torch on the CPU")
+    words = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
+    script = ["--nproc-per-node", "2", "-m", "arbitor.conformance.api.processes", *WAYS]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        [*words, *script], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    alone = train("alone", None)
+    for way in WAYS:
+        assert re.findall(rf"{way}: (\w{{64}})", ended.stdout) == [alone] * 2, way
+
+
+@pytest.mark.clause("ARB-RANK-001")
+def test_a_flat_parameter_is_refused(target: Target) -> None:
+    """FullyShardedDataParallel takes parameters away during a forward, and puts tensors in their place."""
+    model = made(target.device, target.backend.name)
+    up = model.blocks[0].up
+    trainable = up._parameters.pop("trainable")
+    up.trainable = torch.empty(0, device=target.device)
+    model_of = arbitor.TernaryOptimizer(model).model  # gives modules their names
+    with pytest.raises(RuntimeError, match=r"blocks\.0\.up is inside of FullyShardedDataParallel"):
+        loss_of(model_of, next(batches(target.device, 1)))
+    del up.trainable
+    up.trainable = trainable
+    loss_of(model_of, next(batches(target.device, 1))).backward()
