@@ -33,6 +33,7 @@ from torch.autograd.function import once_differentiable
 from arbitor.kernels.registry import Backend
 
 from .state import TernaryShape
+from .sums import by_rows
 
 INPUT_GRADIENT, WEIGHT_GRADIENT = 1, 2
 _engine: Any = torch.autograd.Variable._execution_engine
@@ -198,9 +199,8 @@ def linear_forward(
     else:
         q_t, (q_x, e_x) = None, module.backend.quantise_nearest(x)
     shape = module.shape
-    y: torch.Tensor = module.backend.linear_forward(
-        q_x, e_x, module.codes, module.e, shape.e_base, shape.e_span, shape.group_size
-    )
+    weight = (module.codes, module.e, shape.e_base, shape.e_span, shape.group_size)
+    y = by_rows(lambda *rows: module.backend.linear_forward(*rows, *weight), q_x, e_x)
     return y, q_t, e_x
 
 
@@ -228,10 +228,8 @@ def linear_backward(
 def embedding_forward(module: Capturing, tokens: torch.Tensor) -> torch.Tensor:
     """tokens int64 [T] -> y float32 [T, D] (ARB-EMB-001)."""
     shape = module.shape
-    y: torch.Tensor = module.backend.embedding_forward(
-        tokens, module.codes, module.e, shape.group_size, shape.columns
-    )
-    return y
+    table = (module.codes, module.e, shape.group_size, shape.columns)
+    return by_rows(lambda rows: module.backend.embedding_forward(rows, *table), tokens)
 
 
 def embedding_backward(module: Capturing, ticket: int, dy: torch.Tensor, tokens: torch.Tensor) -> None:

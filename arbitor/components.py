@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from arbitor.kernels import registry
-from arbitor.kernels.operations import MAX_TOKENS
 
+from . import sums
 from .capture import (
     WEIGHT_GRADIENT,
     EmbeddingCapture,
@@ -182,10 +182,12 @@ class TernaryModule(nn.Module):
 
     def next_number(self, count: int) -> int:
         """Number of the first of the tokens that are captured next, `count` on this rank (ARB-RNG-006); all
-        ranks' tokens of a call are numbered in rank order (ARB-RANK-002)."""
+        ranks' tokens of a call are numbered in rank order (ARB-RANK-002). Raises ValueError for more than an
+        update may have (ARB-LIN-008)."""
         rank, size = (self.ranks.rank, self.ranks.size) if self.ranks else (0, 1)
         passes = [passed for passed in (known() for known in self.passes) if passed is not None]
         captures = [*self.captures, *(passed.capture for passed in passes if passed.capture is not None)]
+        sums.check_tokens(self.label, size * (count + sum(len(capture.dy) for capture in captures)))
         return size * sum(len(capture.dy) for capture in captures) + rank * count
 
     @property
@@ -385,15 +387,15 @@ class TernaryLinear(TernaryModule):
         return Prepared((q_g, q_t.t()), (e_g == POISONED).any())
 
     def _operation(self) -> Callable[..., torch.Tensor]:
-        if self.ranks is not None:
-            return self._update_on_ranks
-        operation: Callable[..., torch.Tensor] = self.backend.linear_update
-        return operation
+        return self._update
 
-    def _update_on_ranks(self, q_g: torch.Tensor, q_x: torch.Tensor, *rest: Any) -> torch.Tensor:
-        assert self.ranks is not None
-        gradient = self.ranks.sum(self.backend.weight_gradient(q_g, q_x))
-        counts: torch.Tensor = self.backend.ternary_update(gradient, *rest)
+    def _update(self, q_g: torch.Tensor, q_x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        counts: torch.Tensor
+        if self.ranks is None and not sums.in_parts(len(q_g), None):
+            counts = self.backend.linear_update(q_g, q_x, *rest)
+        else:
+            gradient = sums.weight_gradient(self.backend, q_g, q_x, self.ranks)
+            counts = self.backend.ternary_update(gradient, *rest)
         return counts
 
 
@@ -426,8 +428,6 @@ class TernaryEmbeddingTable(TernaryModule):
             _join([everywhere(c.tokens) for c in captures]),
             _join([everywhere(c.dy) for c in captures]),
         )
-        if len(tokens) > MAX_TOKENS:  # refused here and not by the update, before which others have changed
-            raise ValueError(f"{self.label}: an update is of at most {MAX_TOKENS} tokens, got {len(tokens)}")
         q, e = self.backend.quantise_stochastic(
             dy.view(1, -1), self.seed, self.updates, self.stream(WEIGHT_GRADIENT), 0
         )

@@ -14,8 +14,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from arbitor.kernels.operations import MAX_TOKENS
-
 POISONED, EXPONENT_MIN = 127, -100  # ARB-QUANT-007, -001
 Quantise = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 
@@ -115,14 +113,12 @@ def quantise_on_ranks(
     rank's tokens, e int32 [O] of all.
 
     `calls` are dy float32 [n, O] and e_x int8 [n] of this rank's calls in forward order; every rank has the
-    same n. Raises ValueError for more tokens than an update may have.
+    same n.
     """
     firsts, numbered = [], 0
     for dy, _ in calls:
         firsts.append(numbered + ranks.rank * len(dy))
         numbered += ranks.size * len(dy)
-    if numbered > MAX_TOKENS:
-        raise ValueError(f"an update is of at most {MAX_TOKENS} tokens, got {numbered} on all ranks")
     own = [quantise(dy, e_x, first)[1] for (dy, e_x), first in zip(calls, firsts, strict=True)]
     e = ranks.largest(torch.stack(own).amax(0).int())
     carrier = carrying(e)[None]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .operations import EXTENT_OF, INT32_MAX, MAX_TOKENS, RULES, SCALAR_RANGES, Array, Operation
+from .operations import EXTENT_OF, INT32_MAX, RULES, SCALAR_RANGES, Array, Operation
 
 DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name) for name in ("uint8", "int8", "int16", "int32", "int64", "float32")
@@ -123,8 +123,10 @@ def _check_scalars(operation: Operation, values: Mapping[str, Any]) -> None:
 
 def _check_bounds(operation: Operation, values: Mapping[str, Any], extents: Mapping[str, int]) -> None:
     tokens = extents.get("T", 0)
-    if tokens > MAX_TOKENS:
-        raise ValueError(f"{operation.name}: T must be at most {MAX_TOKENS} tokens a step, got {tokens}")
+    if tokens > operation.max_tokens:
+        raise ValueError(
+            f"{operation.name}: T must be at most {operation.max_tokens} tokens a call, got {tokens}"
+        )
     if "e_span" in values:
         for name in ("O", "I"):
             features = extents.get(name, 0)

@@ -44,6 +44,11 @@ class Operation:
         """The folder that its file is in, under the same name in every backend and in the suite."""
         return next(family for family, names in FAMILIES.items() if self.name in names.split())
 
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens T of a call (ARB-STATE-005)."""
+        return MAX_SUMMED_TOKENS if self.name in SUMS_OF_PRODUCTS else MAX_TOKENS
+
     @cached_property
     def arguments(self) -> tuple[str, ...]:
         """Names of all arguments in call order."""
@@ -59,7 +64,7 @@ SCALAR_RANGES: dict[str, tuple[int, int]] = {
     "in_features": (1, 2**31 - 1),
     "first": (0, 2**62),
     "count": (1, 2**40),
-    "first_row": (0, 131_071),
+    "first_row": (0, 2**20),
     "seed": (0, 2**64 - 1),
     "step": (0, 2**32 - 1),
     "stream": (0, 2**32 - 1),
@@ -83,7 +88,9 @@ FAMILIES: dict[str, str] = {
     "update": "ternary_update linear_update",
     "embedding": "embedding_forward embedding_gradient embedding_update",
 }
-MAX_TOKENS = 131_071
+MAX_TOKENS = 2**20  # of an update, and of a call
+MAX_SUMMED_TOKENS = 131_071  # of a call that sums products of two of -127..127 over them, in int32
+SUMS_OF_PRODUCTS = ("weight_gradient", "linear_update")
 INT32_MAX = 2**31 - 1
 
 # integer arguments that bind a letter of the shapes

@@ -40,12 +40,13 @@ BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
     "e_base": (-26, 26),  # ARB-STATE-003
     "e_span": (0, 6),
     "group_size": (4, 1024),  # ARB-STATE-005
-    "tokens": (1, 131071),
+    "tokens": (1, 2**20),
+    "summed_tokens": (1, 131071),  # of int32 sums of two of -127..127
     "tensor_id": (0, 2**28 - 1),
     "seed": (0, 2**64 - 1),
     "step": (0, 2**32 - 1),
     "stream": (0, 2**32 - 1),
-    "first_row": (0, 131071),
+    "first_row": (0, 2**20),
     "first": (0, 2**62),
     "gain": (0, 2**24),  # ARB-VOTE-004
     "vote_max": (1, 127),
@@ -134,9 +135,9 @@ def check_writeable(**arrays: Array) -> None:
             raise ValueError(f"{name} is read-only, expected an array that can be written in place")
 
 
-def check_tokens(name: str, count: int) -> None:
-    """ARB-STATE-005: 1 <= T <= 131071, T the length of the array `name`."""
-    low, high = BOUNDS["tokens"]
+def check_tokens(name: str, count: int, bound: str = "tokens") -> None:
+    """ARB-STATE-005: T, the length of the array `name`, within that row of BOUNDS."""
+    low, high = BOUNDS[bound]
     if not low <= count <= high:
         raise ValueError(f"{name} has {count} tokens, expected {low}..{high}")
 

@@ -10,14 +10,14 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .limits import INPUT_GRADIENT, POISONED, WEIGHT_GRADIENT, How, Ints
+from .limits import BOUNDS, INPUT_GRADIENT, POISONED, WEIGHT_GRADIENT, How, Ints, check_tokens, narrow, wide
 from .linear.input_gradient import input_gradient
 from .linear.linear_forward import linear_forward
 from .quantise.quantise_columns import quantise_columns
 from .quantise.quantise_nearest import quantise_nearest
 from .quantise.quantise_stochastic import quantise_stochastic
 from .random_bits.philox import stream_of
-from .update.linear_update import linear_update
+from .update.ternary_update import ternary_update
 
 Floats = NDArray[np.float32]
 
@@ -30,6 +30,18 @@ class State:
     t_accum: NDArray[np.int8]
     e: NDArray[np.int8]
     e_accum: NDArray[np.int8]
+
+
+def step_gradient(q_g: NDArray[np.int8], q_x: NDArray[np.int8]) -> NDArray[np.int32]:
+    """q_g int8 [T, O] and q_x int8 [T, I] of all tokens of an update to G int32 [O, I] (ARB-LIN-007).
+
+    `ValueError` for more than 2^20 tokens. Of as many as `weight_gradient` takes it is the same.
+    """
+    check_tokens("q_g", len(q_g))
+    total = wide(q_g).T @ wide(q_x)
+    if len(q_g) > BOUNDS["summed_tokens"][1]:
+        total = (total + 4) >> 3
+    return narrow(total, np.int32)
 
 
 def linear_step(
@@ -65,4 +77,4 @@ def linear_step(
     if (e_g == POISONED).any():
         return y, dx, None
     arrays = (state.codes, state.t_accum, state.e, state.e_accum)
-    return y, dx, linear_update(q_g, q_x, *arrays, *astuple(how))
+    return y, dx, ternary_update(step_gradient(q_g, q_x), *arrays, *astuple(how))

@@ -1,1 +1,1 @@
-"""Ternary layers in a model of one's own. Imports conformance/judge and the API."""
+"""Ternary layers in a model of one's own. Imports conformance/judge, machine and the API."""

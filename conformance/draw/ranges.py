@@ -24,7 +24,7 @@ BOUNDS: dict[str, tuple[int, int | None]] = {
     "in_features": (1, None),
     "count": (1, None),
     "first": (0, 2**62),
-    "first_row": (0, 131_071),
+    "first_row": (0, 2**20),
     "seed": (0, 2**64 - 1),
     "step": (0, 2**32 - 1),
     "stream": (0, 2**32 - 1),

@@ -13,7 +13,7 @@ from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Arguments
 from arbitor.kernels.operations import EXTENT_OF, OPERATIONS, Array, Operation
 
-TOO_MANY_TOKENS = 131_072
+MOST_TOKENS = {"weight_gradient": 131_071, "linear_update": 131_071}  # of others 2^20
 TOO_MANY_FEATURES = (2**31 - 1) // (127 << 6) + 1  # with e_span = 6
 DTYPES = (
     torch.uint8,
@@ -89,17 +89,19 @@ def _of_scalar(name: str, legal: Arguments) -> Iterator[Refusal]:
 def _too_large(operation: Operation, legal: Arguments) -> Iterator[Refusal]:
     """Extents over the bounds of ARB-STATE-005, by stride 0, so that they take no memory."""
     if any("T" in array.axes for array in operation.arrays):
-        arguments = legal | _expanded(operation, legal, "T", TOO_MANY_TOKENS)
-        yield Refusal("T over the bound", arguments, ValueError, ("131071", TOO_MANY_TOKENS))
+        most = MOST_TOKENS.get(operation.name, 2**20)
+        arguments = legal | expanded(operation, legal, "T", most + 1)
+        yield Refusal("T over the bound", arguments, ValueError, (most, most + 1))
     if "e_span" in operation.scalars and operation.name != "embedding_update":
         for letter in ("O", "I"):
-            arguments = legal | _expanded(operation, legal, letter, TOO_MANY_FEATURES) | {"e_span": 6}
+            arguments = legal | expanded(operation, legal, letter, TOO_MANY_FEATURES) | {"e_span": 6}
             if letter == "I" and "in_features" in arguments:
                 arguments["in_features"] = TOO_MANY_FEATURES
             yield Refusal(f"{letter} over the bound", arguments, ValueError, (TOO_MANY_FEATURES,))
 
 
-def _expanded(operation: Operation, legal: Arguments, letter: str, extent: int) -> Arguments:
+def expanded(operation: Operation, legal: Arguments, letter: str, extent: int) -> Arguments:
+    """The arrays of a legal call that have that letter, with so many of it, by stride 0."""
     changed = {}
     for array in operation.arrays:
         tensor = legal[array.name]

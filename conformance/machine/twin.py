@@ -24,6 +24,7 @@ from arbitor.conformance.machine.world import (
 from arbitor.kernels.registry import Backend, select
 
 POISONED, WEIGHTS = 127, 2  # the exponent of a set that is not finite; the purpose of weight gradients
+SUMMED = 131_071  # tokens of an update whose gradient is the sum itself (ARB-LIN-007)
 NUMBERS = ("seed", "tensor_id", "updates")
 
 
@@ -103,8 +104,16 @@ def _updated(
         "seed": module.seed, "tensor_id": module.tensor_id, "step": module.updates,
     }  # fmt: skip
     operation = judge.embedding_update if "tokens" in operands else judge.linear_update
+    if "q_g" in operands and len(operands["q_g"]) > SUMMED:
+        operation, operands = judge.ternary_update, {"gradient": shifted_sum(**operands)}
     counts: tuple[int, ...] = tuple(operation(**operands, **module.state(), **(how | gains)).tolist())
     return counts
+
+
+def shifted_sum(q_g: torch.Tensor, q_x: torch.Tensor) -> torch.Tensor:
+    """G int32 [O, I] of an update of more than SUMMED tokens; float64 has its sums exactly."""
+    total = (q_g.double().t() @ q_x.double()).long()
+    return ((total + 4) >> 3).int()
 
 
 def _copy(module: TernaryModule) -> dict[str, Any]:

@@ -54,7 +54,7 @@ CLAUSE = {
     "embedding_gradient": "ARB-EMB-003",
     "embedding_update": "ARB-EMB-003",
 }
-# operation, dtype of its sums, lanes; a table's sums are exact in float32: 131,071 * 127 is less than 2^24
+# operation, dtype of its sums, lanes; what a float32 loses of a table's sums changes no vote
 PLANTED = [
     *((operation, "int16", 8) for operation in CASES),
     ("linear_forward", "int8", 1),
@@ -69,6 +69,7 @@ PLANTED = [
     ("linear_forward", "float32", 1),
     ("input_gradient", "float32", 1),
     ("linear_update", "float32", 1),
+    ("embedding_gradient", "float32", 1),
 ]
 
 

@@ -23,6 +23,7 @@ IN_LANES = tuple(272 * lanes for lanes in (1, 8, 32, 128))
 # terms, |w^|
 FEATURES = ((1, 64), (2, 1), (5, 64), *((n, 1) for n in IN_LANES), (2176, 64), (133_000, 1), (264_208, 64))
 TOKENS = (2, 3, *IN_LANES, 131_071)
+TABLE_TOKENS = (*TOKENS, 133_000)  # of a table's sums, of more tokens
 # of Triton's interpreter where rows are programs
 SHORT = 10_000
 RAILS = int8([127, -127])
@@ -107,7 +108,9 @@ CASES: dict[str, Callable[[int, int], Case]] = {
 
 def lengths_of(operation: str) -> list[tuple[int, int]]:
     """(terms, largest weight) of the sums of that operation."""
-    return [*FEATURES] if operation in ("linear_forward", "input_gradient") else [(n, 1) for n in TOKENS]
+    if operation in ("linear_forward", "input_gradient"):
+        return [*FEATURES]
+    return [(n, 1) for n in (TABLE_TOKENS if operation.startswith("embedding") else TOKENS)]
 
 
 def rails(operation: str, clause: str) -> Test:

@@ -8,7 +8,8 @@ Vector = list[int]
 Matrix = list[list[int]]
 
 INT32_MAX = 2**31 - 1
-MAX_TOKENS = 131071
+MAX_TOKENS = 1 << 20
+MAX_SUMMED_TOKENS = 131071
 POISONED = 127
 
 
@@ -62,9 +63,9 @@ def quantised(name: str, values: Matrix, rows: int, columns: int) -> None:
     matrix(name, values, rows, columns, -127, 127)
 
 
-def tokens_in_step(count: int) -> None:
-    """ARB-STATE-005: 1 <= T <= 131071."""
-    integer("number of tokens", count, 1, MAX_TOKENS)
+def tokens_in_call(count: int, most: int = MAX_TOKENS) -> None:
+    """ARB-STATE-005: 1 <= T <= 2^20, or 131071 where products of two of -127..127 are summed over T."""
+    integer("number of tokens", count, 1, most)
 
 
 def row_exponents(name: str, values: Vector, size: int) -> None:

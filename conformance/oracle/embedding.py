@@ -12,7 +12,7 @@ from .checks import (
     integer,
     matrix,
     quantised,
-    tokens_in_step,
+    tokens_in_call,
     vector,
 )
 from .float32 import round_and_scale
@@ -81,5 +81,5 @@ def embedding_update(
 
 def _check_tokens(tokens: Vector, rows: int) -> None:
     """ARB-EMB-001, ARB-STATE-005: T tokens, each a row of the table."""
-    tokens_in_step(len(tokens))
+    tokens_in_call(len(tokens))
     vector("tokens", tokens, len(tokens), 0, rows - 1)

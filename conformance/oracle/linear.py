@@ -5,6 +5,7 @@ a float is made, `float32.round_and_scale`.
 """
 
 from .checks import (
+    MAX_SUMMED_TOKENS,
     POISONED,
     Matrix,
     Vector,
@@ -13,7 +14,7 @@ from .checks import (
     quantised,
     row_exponents,
     scales,
-    tokens_in_step,
+    tokens_in_call,
 )
 from .float32 import NAN, round_and_scale
 from .packing import unpack
@@ -50,7 +51,7 @@ def input_gradient(
 def weight_gradient(q_g: Matrix, q_x: Matrix) -> Matrix:
     """ARB-LIN-005, -006: G[o, i] = sum over t of q_g[t, o] * q_x[t, i], int32 [O, I]."""
     tokens, out_features, in_features = len(q_g), columns_of("q_g", q_g), columns_of("q_x", q_x)
-    tokens_in_step(tokens)
+    tokens_in_call(tokens, MAX_SUMMED_TOKENS)
     quantised("q_g", q_g, tokens, out_features)
     quantised("q_x", q_x, tokens, in_features)
     return [
@@ -59,8 +60,22 @@ def weight_gradient(q_g: Matrix, q_x: Matrix) -> Matrix:
     ]
 
 
+def step_gradient(q_g: Matrix, q_x: Matrix) -> Matrix:
+    """ARB-LIN-007: G of an update of up to 2^20 tokens; the sum, or an eighth of it, a half going up."""
+    tokens_in_call(len(q_g))
+    if len(q_g) <= MAX_SUMMED_TOKENS:
+        return weight_gradient(q_g, q_x)
+    quantised("q_g", q_g, len(q_g), columns_of("q_g", q_g))
+    quantised("q_x", q_x, len(q_g), columns_of("q_x", q_x))
+    columns = list(zip(*q_x, strict=True))
+    return [
+        [(sum(g * x for g, x in zip(row, column, strict=True)) + 4) // 8 for column in columns]
+        for row in zip(*q_g, strict=True)
+    ]
+
+
 def _check_rows(q_name: str, q: Matrix, e_name: str, exponents: Vector, columns: int) -> None:
-    tokens_in_step(len(q))
+    tokens_in_call(len(q))
     quantised(q_name, q, len(q), columns)
     row_exponents(e_name, exponents, len(q))
 

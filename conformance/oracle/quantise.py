@@ -6,7 +6,7 @@ ARB-QUANT-002 gives for it, so the recipe is checked rather than repeated.
 
 from collections.abc import Callable
 
-from .checks import POISONED, Matrix, Vector, columns_of, integer, matrix, row_exponents, tokens_in_step
+from .checks import POISONED, Matrix, Vector, columns_of, integer, matrix, row_exponents, tokens_in_call
 from .float32 import UNIT, units
 from .random_bits import check_bits, r16
 
@@ -58,7 +58,7 @@ def quantise_columns(
     n = (first_row + t)*O + o.
     """
     tokens, columns = len(dy), columns_of("dy", dy)
-    tokens_in_step(tokens)
+    tokens_in_call(tokens)
     matrix("dy", dy, tokens, columns, 0, 2**32 - 1)
     row_exponents("e_x", e_x, tokens)
     integer("first_row", first_row, 0, 2**66 - 1)

@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import nn
 
-from arbitor import components
 from arbitor.checkpoint import load_checkpoint, save_checkpoint
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
@@ -75,25 +74,6 @@ def test_an_update_that_is_refused_has_not_been(target: Target, fault: str) -> N
     for each in (group, twin):
         step(each, target, 2)
     assert hash_of(group) == hash_of(twin)
-
-
-@pytest.mark.clause("ARB-STATE-005", "ARB-RUN-006")
-def test_too_many_tokens_of_a_table_behind_a_layer(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are counted before the layer, which comes first, has changed. Here an update is of 9 at most."""
-    assert vars(components)["MAX_TOKENS"] == 131_071
-    monkeypatch.setattr(components, "MAX_TOKENS", 9)
-    group = nn.ModuleDict({"first": models.linear(target), "rows": models.table(target, tensor_id=1)})
-    for tokens in (4, 5):
-        before = snapshot(group)
-        backward(group["first"](noise(target, 3, 12)).square().sum())
-        for _ in range(2):
-            backward(group["rows"](models.bytes_of(target, tokens, high=9)).sum())
-        if tokens == 5:
-            with pytest.raises(ValueError, match="rows: an update is of at most 9 tokens, got 10"):
-                update_memory(group)
-        else:
-            assert update_memory(group).modules_updated == 2
-        assert (changed(before, snapshot(group)) == []) == (tokens == 5)
 
 
 @pytest.mark.clause("ARB-RUN-009")

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+from arbitor import sums
 from arbitor.components import TernaryModule
 from arbitor.conformance.judge.target import REFERENCE, Target
 from arbitor.conformance.machine import models
 from arbitor.conformance.machine.models import backward, noise
 from arbitor.kernels.registry import Backend, select
+from arbitor.reference import limits
 from arbitor.reference.limits import How
 from arbitor.reference.step import State, linear_step
 from arbitor.update import update_memory
@@ -80,9 +82,15 @@ def test_a_layer(target: Target, judge: Backend) -> None:
     assert (layer.updates, counts[1] > 0) == (DONE + 1, True)
 
 
-@pytest.mark.clause("ARB-RNG-005", "ARB-RNG-006", "ARB-LIN-002", "ARB-LIN-005", "ARB-RUN-003")
-def test_a_step_of_the_reference(target: Target) -> None:
-    """`linear_step`, which composes the operations in NumPy, is a layer's step of the same microbatches."""
+@pytest.mark.clause("ARB-RNG-005", "ARB-RNG-006", "ARB-LIN-002", "ARB-LIN-005", "ARB-LIN-007", "ARB-RUN-003")
+@pytest.mark.parametrize("most", [131_071, 11])
+def test_a_step_of_the_reference(target: Target, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """`linear_step`, which composes the operations in NumPy, is a layer's step of the same microbatches; its
+    12 tokens are more than one sum takes if that takes 11 (ARB-LIN-007)."""
+    assert limits.BOUNDS["summed_tokens"] == (1, vars(sums)["MAX_SUMMED_TOKENS"]) == (1, 131_071)
+    monkeypatch.setattr(sums, "MAX_SUMMED_TOKENS", most)
+    monkeypatch.setattr(sums, "ALIGNMENT", 1)
+    monkeypatch.setitem(vars(limits)["BOUNDS"], "summed_tokens", (1, most))
     layer = models.linear(target, tensor_id=TENSOR, seed=SEED)
     layer.updates = DONE
     state, how = state_of(layer), How(*how_of(layer))

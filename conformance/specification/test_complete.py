@@ -14,6 +14,7 @@ from arbitor.conformance import oracle
 from arbitor.conformance.draw import ranges, refusals, strategies
 from arbitor.conformance.judge.selection import BEYOND_OPERATIONS
 from arbitor.conformance.judge.target import Target
+from arbitor.conformance.oracle import checks
 from arbitor.conformance.specification import traces
 from arbitor.judge.blame import ALIKE
 from arbitor.judge.suite import find_test
@@ -202,7 +203,9 @@ def test_constants_agree() -> None:
     assert limits.EXPONENT_MIN == exponents.LOWEST == ranks.EXPONENT_MIN == -100
     assert limits.RULES == operations.RULES == ("scaled", "sign")
     assert limits.INT32_MAX == operations.INT32_MAX == 2**31 - 1
-    assert limits.BOUNDS["tokens"] == (1, operations.MAX_TOKENS) == (1, 131_071)
+    assert limits.BOUNDS["tokens"] == (1, operations.MAX_TOKENS) == (1, checks.MAX_TOKENS) == (1, 2**20)
+    summed = (1, operations.MAX_SUMMED_TOKENS)
+    assert limits.BOUNDS["summed_tokens"] == summed == (1, checks.MAX_SUMMED_TOKENS) == (1, 131_071)
     shared = set(limits.BOUNDS) & set(SCALAR_RANGES)
     assert shared >= {
         "e_base",

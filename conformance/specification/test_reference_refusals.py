@@ -79,12 +79,14 @@ def test_a_group_size_says_what_was_expected() -> None:
 
 @pytest.mark.clause("ARB-STATE-005")
 def test_extents_at_their_bounds() -> None:
-    """131,071 tokens, and sums of 264,208 products at the widest band, are legal; what is beside them not."""
-    limits.check_tokens("q_x", 131_071)
+    """2^20 tokens, 131,071 where products are summed over them, and sums of 264,208 products at the widest
+    band are legal; what is beside them not."""
     limits.check_extent("in-features", 264_208, 6)
-    for count in (0, 131_072):
-        with pytest.raises(ValueError, match=rf"q_x has {count} tokens, expected 1\.\.131071"):
-            limits.check_tokens("q_x", count)
+    for bound, most in (("tokens", 2**20), ("summed_tokens", 131_071)):
+        limits.check_tokens("q_x", most, bound)
+        for count in (0, most + 1):
+            with pytest.raises(ValueError, match=rf"q_x has {count} tokens, expected 1\.\.{most}"):
+                limits.check_tokens("q_x", count, bound)
     for extent in (0, 264_209):
         with pytest.raises(ValueError, match=rf"in-features is {extent}, expected 1\.\.264208"):
             limits.check_extent("in-features", extent, 6)

@@ -32,7 +32,7 @@ SUITE = {
     "machine": "judge draw",
     "operations": "judge draw oracle",
     "training": "judge machine",
-    "api": "judge",
+    "api": "judge machine",
     "tools": "judge draw machine operations training",
     "runtime": "judge machine training tools",
     "cheats": "judge oracle",

@@ -14,6 +14,6 @@ from ..limits import check_quantised, check_tokens, narrow, wide
 def weight_gradient(q_g: NDArray[np.int8], q_x: NDArray[np.int8]) -> NDArray[np.int32]:
     """q_g int8 [T, O] and q_x int8 [T, I] to G int32 [O, I] (ARB-LIN-005, -006)."""
     check_quantised("q_g", q_g, None, None)
-    check_tokens("q_g", q_g.shape[0])
+    check_tokens("q_g", q_g.shape[0], "summed_tokens")
     check_quantised("q_x", q_x, q_g.shape[0], None)
     return narrow(wide(q_g).T @ wide(q_x), np.int32)

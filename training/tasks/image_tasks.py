@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from arbitor.kernels.operations import MAX_TOKENS
 from arbitor.main import ARBModel
 from arbitor.modalities import ImageShape
 
@@ -59,8 +58,7 @@ class ImageTask(Task):
 
     def _validation(self) -> Iterable[Part]:
         """The validation part, or its first --eval-batches chunks if it is longer."""
-        largest = min(VALID_BATCH, MAX_TOKENS // (self.image.count + self.beside))
-        return itertools.islice(chunks(self.data.valid, largest), self.options.eval_batches)
+        return itertools.islice(chunks(self.data.valid, VALID_BATCH), self.options.eval_batches)
 
 
 class VisionTask(ImageTask):

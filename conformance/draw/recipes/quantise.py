@@ -79,7 +79,7 @@ STOCHASTIC = [
     Recipe("ordinary", "QUANT-005 QUANT-009 RNG-004", "Every kind of remainder.", {"x": _MIXED, **_bits()}),
     Recipe(
         "first-row", "QUANT-009 RNG-003", "The same rows later in the step: other bits, the same exponents.",
-        {"x": _MIXED, **_bits(131_071)},
+        {"x": _MIXED, **_bits(2**20)},
     ),
     Recipe(
         "fractions", "QUANT-005 QUANT-006", "One part in 2^16 below and above an integer, and the rails.",
@@ -93,7 +93,7 @@ STOCHASTIC = [
     Recipe("poison", "QUANT-007 QUANT-009", _WHY_POISON, {"x": _POISON, **_bits()}),
     refused(
         "refuses-first-row", "STATE-005", "One more than the last token of a step.",
-        {"x": _MIXED, **_bits(131_072)}, "first_row", "first_row", 131_072,
+        {"x": _MIXED, **_bits(2**20 + 1)}, "first_row", "first_row", 2**20 + 1,
     ),
     refused(
         "refuses-int16", "LIN-006", "Integers are not converted.", {"x": i16([[1]]), **_bits()}, "x", "x",

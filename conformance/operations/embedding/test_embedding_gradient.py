@@ -26,9 +26,9 @@ def test_repeated_tokens_add_up(target: Target) -> None:
 
 
 @pytest.mark.clause("ARB-EMB-003", "ARB-STATE-005")
-def test_largest_sums(target: Target) -> None:
-    """The most that tokens of a step add up to: 16,646,017, a little less than 2^24."""
-    tokens = 131_071
+@pytest.mark.parametrize("tokens", [131_071, 2**20])
+def test_largest_sums(target: Target, tokens: int) -> None:
+    """Up to the most that tokens of a step add up to: 133,169,152, less than 2^27."""
     q = torch.full((tokens, 2), 127, dtype=torch.int8)
     q[:, 1] = -127
     arguments = {"tokens": torch.full((tokens,), 2), "q": q, "rows": 3}

@@ -57,10 +57,10 @@ def test_first_row_numbers_the_tokens(target: Target) -> None:
     """Slices of a call whose columns all have the same largest element in every slice."""
     dy = torch.linspace(-1, 1, 12 * 5).reshape(12, 5)
     dy[::3] = 2.0
-    arguments = {"dy": dy, "e_x": torch.zeros(12, dtype=torch.int8), **BITS, "first_row": 131_071 - 12}
+    arguments = {"dy": dy, "e_x": torch.zeros(12, dtype=torch.int8), **BITS, "first_row": 2**20 - 12}
     whole = target.check("quantise_columns", arguments)["q"]
     for start in (3, 6, 9):
-        part = {"dy": dy[start:], "e_x": arguments["e_x"][start:], "first_row": 131_071 - 12 + start}
+        part = {"dy": dy[start:], "e_x": arguments["e_x"][start:], "first_row": 2**20 - 12 + start}
         assert target.check("quantise_columns", arguments | part)["q"].tolist() == whole[start:].tolist()
 
 

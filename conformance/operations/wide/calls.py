@@ -77,13 +77,13 @@ def quantising_rows(operation: str, rows: int, columns: int) -> Build:
         parts = [np.random.default_rng(seed).standard_normal(shape).astype(np.float32) for seed in (0, 1)]
         x = corners(zeros(device, "float32", rows, columns), *parts)
         stochastic = operation == "quantise_stochastic"
-        found = Wide(operation, {"x": x} | (RANDOM | {"first_row": 131_071} if stochastic else {}))
+        found = Wide(operation, {"x": x} | (RANDOM | {"first_row": 2**20} if stochastic else {}))
         starts = ((0, 0), (rows - shape[0], columns - shape[1]))
         noise: list[Any] = [32_768, 32_768]
         if stochastic:
             for i, (row, column) in enumerate(starts):
                 r, c = (start + np.arange(extent) for start, extent in zip((row, column), shape, strict=True))
-                noise[i] = r16((131_071 + r)[:, np.newaxis] * columns + c, **RANDOM)
+                noise[i] = r16((2**20 + r)[:, np.newaxis] * columns + c, **RANDOM)
         if rows == 1:  # both corners are in one row
             joined = np.concatenate(np.broadcast_arrays(*noise), axis=1) if stochastic else 32_768
             q, e = quantise_sets(split(np.concatenate(parts, axis=1)), joined, axis=1)
@@ -105,11 +105,11 @@ def quantise_columns(tokens: int, columns: int) -> Build:
     def build(device: str) -> Wide:
         parts = [np.random.default_rng(seed).standard_normal((1, K)).astype(np.float32) for seed in (0, 1)]
         dy = corners(zeros(device, "float32", tokens, columns), *parts)
-        numbers = RANDOM | {"first_row": 131_071}
+        numbers = RANDOM | {"first_row": 2**20}
         found = Wide("quantise_columns", {"dy": dy, "e_x": zeros(device, "int8", tokens)} | numbers, 40)
         starts = ((0, 0), (tokens - 1, columns - K))
         for place, part, (t, o) in zip((first, last), parts, starts, strict=True):
-            n = (131_071 + t) * columns + o + np.arange(K)
+            n = (2**20 + t) * columns + o + np.arange(K)
             q, e = quantise_sets(split(part), r16(n[np.newaxis], **RANDOM), axis=0)
             found.gives("q", place(1, K), q).gives("exponents", place(K), e)
         return found

@@ -17,6 +17,7 @@ from arbitor.conformance.operations.wide.corners import Build, Wide, check_wide
 from arbitor.kernels.operations import INT32_MAX
 
 TALL, SHORT = 2_097_168, 4104  # together, in bytes of codes and in words of weights, 2^31 and some more
+FEWER = 2_056  # columns that make as many of 2^20 tokens
 # label: the operation's clause and the call
 CALLS: dict[str, tuple[str, Build]] = {
     "pack": ("ARB-PACK-001", calls.packing("pack", ROWS, COLUMNS, 4)),
@@ -50,18 +51,20 @@ for name, clause in (
         f"{name}, one row": (clause, calls.quantising_rows(name, 1, MORE)),
     }
 CALLS |= {
-    "quantise_columns": ("ARB-QUANT-010", calls.quantise_columns(131_071, COLUMNS)),
-    "quantise_columns, ragged": ("ARB-QUANT-010", calls.quantise_columns(131_071, COLUMNS + 1)),
+    "quantise_columns": ("ARB-QUANT-010", calls.quantise_columns(2**20, FEWER)),
+    "quantise_columns, ragged": ("ARB-QUANT-010", calls.quantise_columns(2**20, FEWER + 1)),
     "quantise_columns, one row": ("ARB-QUANT-010", calls.quantise_columns(1, MORE)),
     "weight_gradient": ("ARB-LIN-005", products.weight_gradient),
     "linear_forward, wide y": ("ARB-LIN-001", products.linear_forward(1030, TALL, 4, 4)),
+    "linear_forward, most tokens": ("ARB-LIN-001", products.linear_forward(2**20, FEWER, 4, 4)),
     "input_gradient": ("ARB-LIN-002", products.input_gradient(2, SHORT, TALL, 4)),
     "input_gradient, long groups": ("ARB-LIN-002", products.input_gradient(2, SHORT, TALL, 64)),
     "input_gradient, wide dx": ("ARB-LIN-002", products.input_gradient(1030, 4, TALL, 4)),
+    "input_gradient, most tokens": ("ARB-LIN-002", products.input_gradient(2**20, 4, FEWER, 4)),
     "embedding_forward": ("ARB-EMB-001", products.embedding_forward(2, ROWS, 4 * COLUMNS, 4)),
-    "embedding_forward, wide y": ("ARB-EMB-001", products.embedding_forward(131_071, 3, COLUMNS, 64)),
+    "embedding_forward, wide y": ("ARB-EMB-001", products.embedding_forward(2**20, 3, FEWER, 64)),
     "embedding_gradient": ("ARB-EMB-003", products.embedding_gradient(2, ROWS, COLUMNS)),
-    "embedding_gradient, many tokens": ("ARB-EMB-003", products.embedding_gradient(131_071, 3, COLUMNS)),
+    "embedding_gradient, many tokens": ("ARB-EMB-003", products.embedding_gradient(2**20, 3, FEWER)),
     "embedding_update": ("ARB-EMB-004", products.embedding_update(COLUMNS, 4)),
     "embedding_update, ragged": ("ARB-EMB-004", products.embedding_update(COLUMNS + 1, 64)),
     "ternary_update": ("ARB-RNG-003", products.ternary_update(COLUMNS, 4)),
@@ -80,6 +83,7 @@ GPU_ONLY = {
     "quantise_nearest_both, one row": TOO_LARGE,
     "quantise_columns, one row": TOO_LARGE,
     "input_gradient, wide dx": INSIDE,
+    "input_gradient, most tokens": INSIDE,
     "embedding_update": INSIDE,
     "embedding_update, ragged": INSIDE,
 }

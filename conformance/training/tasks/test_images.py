@@ -240,7 +240,7 @@ BAD = {
     "--times 0": "--times must be at least 1",
     "--samples .": "--samples . is a folder, expected a file",
     "--image-data nowhere": "images 'nowhere': expected a folder with one sub-folder a class",
-    "--batch 8000": "an update is of at most 131071 tokens, got 144000",
+    "--batch 60000": "an update is of at most 1048576 tokens, got 1080000",
 }
 
 
