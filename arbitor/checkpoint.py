@@ -18,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -96,12 +97,17 @@ def state_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def ternary_options(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The trainers' options in the `config` of a checkpoint. Raises ValueError if they did not write it, or
-    for a float twin's."""
+def trainer_options(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The trainers' options in the `config` of a checkpoint. Raises ValueError if they did not write it."""
     options = config.get("options")
     if not isinstance(options, Mapping):
         raise ValueError("its config has no options, so it is not a checkpoint of the trainers")
+    return options
+
+
+def ternary_options(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same, of a ternary model. Raises ValueError for a float twin's too."""
+    options = trainer_options(config)
     if options.get("baseline") is not None:
         raise ValueError(
             f"a checkpoint of the {options['baseline']} baseline, expected one of a ternary model"
@@ -166,9 +172,24 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     arbitor checkpoint, of an older or a newer version, altered, or that holds illegal codes (ARB-TRAIN-004,
     ARB-STATE-006). There is one version so far; none is read as if it were another.
     """
+    with _naming(path), reading.regular(path) as file:
+        return _parse(file)
+
+
+def read_head(path: str | Path) -> tuple[dict[str, Any], frozenset[str]]:
+    """The config of a checkpoint and the names of its tensors, which are not read: a damage of theirs is for
+    `load_checkpoint` to see. Raises `CheckpointError` as that does for all else."""
+    with _naming(path), reading.regular(path) as file:
+        header, metadata, _ = reading.safetensors_header(file)
+        _, config, _ = _read_metadata(metadata)
+        return config, frozenset(reading.json_object(header[8:])) - {"__metadata__"}
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """What keeps the checkpoint at `path` from being read, as a CheckpointError."""
     try:
-        with reading.regular(path) as file:
-            return _parse(file)
+        yield
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file") from None
     except OSError as error:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from arbitor.training.commands import COMMANDS, add_to, train
+
 from . import __version__
 from .judge.interrupts import LINE, STATUS, imports_left_at_once
 from .judge.mutants.catalogue import GENERAL, SETS
@@ -22,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with imports_left_at_once():
+            if words and words[0] in COMMANDS:
+                return train(words[0], words[1:])
             return _run(*_split(words))
     except KeyboardInterrupt:
         print(LINE, file=sys.stderr)
@@ -160,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="default: reports/bench.json",
     )
+    add_to(commands)
     _add_sample(commands)
     _add_vectors(commands)
     _add_report(commands)

@@ -78,11 +78,6 @@ class Ranks:
         return tensor[self.rank * share : (self.rank + 1) * share]
 
 
-def speaks() -> bool:
-    """Whether this process is the one of those that `torchrun` has started that says what all would say."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
-
-
 def start_ranks(device: str = "auto") -> Ranks | None:
     """Join the group that `torchrun` has started this process in; None if there is one process alone.
 

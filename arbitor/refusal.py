@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import NoReturn
 
@@ -31,6 +32,11 @@ def sentence_of(error: BaseException) -> str:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     said = str(error).strip().splitlines()
     return said[0] if said else "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+
+
+def speaks() -> bool:
+    """Whether this process is the one of those that `torchrun` has started that says what all would say."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 class Parser(argparse.ArgumentParser):

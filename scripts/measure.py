@@ -25,11 +25,11 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from arbitor.kernels.eager.linear.exact_matmul import matmul_nt  # noqa: E402
-from training.learners import make_learner  # noqa: E402
-from training.loop import Trainer  # noqa: E402
-from training.options import Options  # noqa: E402
-from training.tasks.corpus import load_corpus  # noqa: E402
-from training.tasks.task import TextTask  # noqa: E402
+from arbitor.training.learners import make_learner  # noqa: E402
+from arbitor.training.loop import Trainer  # noqa: E402
+from arbitor.training.options import Options  # noqa: E402
+from arbitor.training.tasks.corpus import load_corpus  # noqa: E402
+from arbitor.training.tasks.task import TextTask  # noqa: E402
 
 
 def interleave(variants: dict[str, Callable[[], object]], rounds: int, cuda: bool) -> dict[str, list[float]]:

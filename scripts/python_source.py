@@ -1,6 +1,6 @@
 """Write a corpus of Python source: the installed interpreter's .py files, library first, in sorted order.
 
-    python scripts/python_source.py training/data/python_source.txt --megabytes 60
+    python scripts/python_source.py runs/python_source.txt --megabytes 60
 
 Prints the size and the SHA-256, which name the corpus: it differs between installations.
 """

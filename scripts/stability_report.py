@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
 from arbitor.schedule import UpdateRule  # noqa: E402  (the root must be on the path first)
+from arbitor.training.spikes import WINDOW, warmup_of  # noqa: E402
 from scripts.sweep_page import (  # noqa: E402
     all_runs,
     arguments_of,
@@ -34,7 +35,6 @@ from scripts.sweep_page import (  # noqa: E402
     unit_of,
     write_page,
 )
-from training.spikes import WINDOW, warmup_of  # noqa: E402
 
 DEFAULT = UpdateRule().accum_threshold
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#555555"

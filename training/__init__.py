@@ -1,1 +1,1 @@
-"""Trainers: run from the root of a checkout, never shipped."""
+"""Trainers: their commands, the loop, and the data of each kind in tasks. Imported as arbitor.training."""

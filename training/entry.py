@@ -1,5 +1,5 @@
-"""What the entry points share: parse, load, train, say how it went. Bad input is one sentence and exit
-status 2."""
+"""What the entry points share once a command line is parsed: load, train, say how it went. Bad input is one
+sentence and exit status 2."""
 
 from __future__ import annotations
 
@@ -13,37 +13,32 @@ from pathlib import Path
 from typing import Any
 
 from arbitor.kernels.writing import write_whole
-from arbitor.ranks import Ranks, end_ranks, speaks, start_ranks
-from arbitor.refusal import USAGE_ERROR, refuse, sentence_of
+from arbitor.ranks import Ranks, end_ranks, start_ranks
+from arbitor.refusal import USAGE_ERROR, refuse, sentence_of, speaks
 
 from .keeping import TROUBLE, TrainingFailed, console
 from .loop import Trainer, prepared
 from .metrics import Result
-from .options import Options, parse
+from .options import Options
+from .settings.flags import Asked
+from .settings.recorded import completed
+from .tasks.denoising import DiffusionTask
+from .tasks.image_tasks import VisionTask
+from .tasks.sound import AudioTask
 from .tasks.task import Task, TextTask
 
 FAILED, INTERRUPTED = 1, 130
+TASKS: dict[str, type[Task]] = {task.kind: task for task in (TextTask, AudioTask, VisionTask, DiffusionTask)}
 
 
-def main(
-    description: str,
-    arguments: Sequence[str] | None = None,
-    kind: type[Task] = TextTask,
-    finetuning: bool = False,
-    **defaults: Any,
-) -> int:
-    """Run one trainer, of that kind of task, from the command line; gives the exit status.
-
-    That is 2 for what was refused before the first step, with every file as it was, 1 for what failed after
-    it, 130 for a run that was interrupted and can be gone on with.
-    """
-    options = parse(description, arguments, kind.kind, finetuning, **defaults)
+def run(asked: Asked) -> int:
+    """Run what a command line asks for; gives the exit status, as `Command.main` has it."""
     ranks = None
     try:
         console.quiet = not speaks()  # one of several ranks does
-        ranks = start_ranks(options.device)
-        with _begun(options, kind, ranks) as (task, trainer):
-            result = trainer.run()
+        ranks = start_ranks(asked.options.device)
+        with _begun(asked, ranks) as (task, trainer):
+            result, options = trainer.run(), trainer.options
             report(options, task, result)
             if options.report is not None and not console.quiet:
                 write_report(options.report, task, result)
@@ -59,13 +54,14 @@ def main(
 
 
 @contextmanager
-def _begun(options: Options, kind: type[Task], ranks: Ranks | None) -> Iterator[tuple[Task, Trainer]]:
+def _begun(asked: Asked, ranks: Ranks | None) -> Iterator[tuple[Task, Trainer]]:
     """The data and a run on them that can begin, on all ranks. Raises on all of them the first one's reason
     if one cannot."""
     with ExitStack() as held:
         reason = ""
         try:
-            task = kind.of(options)
+            options = completed(asked)
+            task = TASKS[asked.kind].of(options)
             for skipped in task.skipped:
                 console.print(f"skipped {skipped}", style="yellow", markup=False)
             for note in task.notes:

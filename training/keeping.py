@@ -20,7 +20,8 @@ from arbitor.refusal import sentence_of
 from .learners import Learner
 from .metrics import Window, left_over, pending_fault
 from .options import Options
-from .run_folder import RunFolder, config_mismatch
+from .run_folder import RunFolder
+from .settings.recorded import refuse_other_settings
 from .tasks.task import Task
 
 # of data, of settings, of a device, of the system: a sentence says enough
@@ -60,12 +61,7 @@ class Kept:
         pending, done = checkpoint.config.pop("pending", None), checkpoint.step
         if "init" in checkpoint.config:  # a finetuning goes on from what it was begun with
             self.config["init"] = checkpoint.config["init"]
-        different = config_mismatch(checkpoint.config, self.config)
-        if different:
-            text = f"{self._place.path} was started with other settings: {'; '.join(different)}"
-            if any(line.startswith("options.steps ") for line in different):
-                text += " (a run cannot be made longer or shorter: its schedule depends on its steps)"
-            raise ValueError(text)
+        refuse_other_settings(self._place.path, checkpoint.config, self.config)
         if done > options.steps or done % parts:
             raise ValueError(f"{path}: step {done} is none of a run of {options.steps}")
         open_steps = left_over(done, options.log_interval, options.accum, options.steps)
@@ -131,7 +127,7 @@ class Kept:
     def _plot(self, folder: RunFolder, title: str, task: Task) -> None:
         try:
             folder.plot(title, task.unit, task.guess_name, task.guess)
-        except (ValueError, ImportError) as error:  # interrupted before the first line, or nothing was logged
+        except ValueError as error:  # interrupted before the first line, nothing logged, no matplotlib
             console.print(f"no picture: {error}", markup=False)
 
     def _attempt(self, writing: Callable[[], object]) -> None:

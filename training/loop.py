@@ -32,6 +32,7 @@ from .metrics import Result, Window, due
 from .options import Options
 from .progress import Progress
 from .run_folder import FILES, RunFolder
+from .settings.recorded import resumable
 from .tasks.task import Batch, Task
 from .ternary_runtime import reset_runtime_state
 from .transfer import Taken, take_over
@@ -49,11 +50,7 @@ def train(options: Options, task: Task, ranks: Ranks | None = None) -> Result:
 def prepared(options: Options, task: Task, ranks: Ranks | None = None) -> Iterator[Trainer]:
     """A run that can begin. Its folder is locked meanwhile; nothing else is written, and no rank waits for
     another. Raises ValueError, RuntimeError or OSError for what cannot be run."""
-    folder = RunFolder(options.runs, options.run)
-    if options.resume and options.no_save:
-        raise ValueError("--resume needs a saved run, --no-save excludes it")
-    if options.resume and not folder.checkpoint_path.is_file():
-        raise ValueError(f"--resume: there is no {folder.checkpoint_path}")
+    folder = resumable(options) if options.resume else RunFolder(options.runs, options.run)
     device = registry.device_for(options.device, options.backend)
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -25,14 +25,16 @@ def draw(
 ) -> bytes | None:
     """A PNG of the keys loss, val_loss, flips and votes of the records; None without a finite loss.
 
-    ``guess`` is the loss to beat, in ``unit``.
+    ``guess`` is the loss to beat, in ``unit``. Raises ValueError where matplotlib is not installed.
     """
     series = {key: _series(records, key) for key in ("loss", "val_loss", "flips", "votes")}
     if not any(np.isfinite(series[key][1]).any() for key in ("loss", "val_loss")):
         return None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("it needs matplotlib, which is not installed: pip install matplotlib") from error
     activity = {key: series[key] for key in ("votes", "flips") if len(series[key][0])}
     figure = Figure(figsize=(8, 5.6 if activity else 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)

@@ -8,7 +8,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: the checkout, not training/, is the root of imports
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from training.entry import main
+from arbitor.training.commands import PRETRAIN
 
 if __name__ == "__main__":
-    sys.exit(main("Pretrain ARBModel on bytes.", run="pretrain"))
+    sys.exit(PRETRAIN.main())

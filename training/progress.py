@@ -1,4 +1,4 @@
-"""The progress bar of a run: loss, votes, trits flipped a step, items a second."""
+"""The progress of a run: per cent and time left, loss, votes, trits flipped a step, items a second."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 
@@ -21,14 +21,15 @@ class Progress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[share]}"),
             TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("train", total=steps, completed=done, note="")
-        self._steps, self._done = steps, done
-        self._since, self._items = time.monotonic(), 0
+        self._task = self._bar.add_task("train", total=steps, completed=done, share="", note="")
+        self._steps, self._done, self._first = steps, done, done
+        self._began = self._since = time.monotonic()
+        self._items = 0
         self.rate = 0.0
 
     def __enter__(self) -> Progress:
@@ -49,11 +50,19 @@ class Progress:
             self.rate = self._items / max(now - self._since, 1e-9)
             self._since, self._items = now, 0
             self._bar.update(self._task, note=self._note(record))
-        self._bar.advance(self._task, steps)
+        self._bar.update(self._task, completed=self._done, share=self._share())
         if record and not self._console.is_terminal:
-            self._console.print(
-                f"{self._done}/{self._steps}  {self._note(record)}", highlight=False, soft_wrap=True
-            )
+            line = f"{self._done}/{self._steps}  {self._share()}  {self._note(record)}"
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _share(self) -> str:
+        """Per cent, and the time that is left if the rest goes as this session has gone so far."""
+        passed = time.monotonic() - self._began
+        left = round(passed * (self._steps - self._done) / (self._done - self._first))
+        minutes, seconds = divmod(left, 60)
+        hours, minutes = divmod(minutes, 60)
+        clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        return f"{100 * self._done // self._steps} %  {clock} left"
 
     def _note(self, record: Mapping[str, Any]) -> str:
         parts = [

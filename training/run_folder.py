@@ -206,7 +206,8 @@ class RunFolder:
     ) -> Path:
         """Draw loss.png from metrics.jsonl, and return its path; a viewer that watches it never sees half.
 
-        ``guess`` is the loss to beat. Raises `ValueError` if there is no finite loss to draw.
+        ``guess`` is the loss to beat. Raises `ValueError` if there is no finite loss to draw, or no
+        matplotlib.
         """
         picture = draw(read_metrics(self.metrics_path), title, unit, guess_name, guess)
         if picture is None:

@@ -16,11 +16,13 @@ from arbitor.conformance.machine import models
 from arbitor.conformance.machine.models import backward, hash_of
 from arbitor.conformance.training.trainers import CHECKPOINT, Runs
 from arbitor.main import ARBModel
+from arbitor.training import loop
+from arbitor.training.run_folder import RunFolder, read_metrics
+from arbitor.training.tasks import task
+from arbitor.training.tasks.corpus import draw_batch
+from arbitor.training.tasks.image_tasks import mean_squared_error
 from arbitor.update import ternary_modules
 
-loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
-task = pytest.importorskip("training.tasks.task")
-read_metrics = pytest.importorskip("training.run_folder").read_metrics
 EXACT = ("--accumulate", "exact")
 
 
@@ -52,8 +54,7 @@ def test_a_share_has_the_gradient_of_the_whole(rows: int) -> None:
     """Of seven microbatches, bit for bit: a sum over one count, and no mean of means."""
     whole = torch.randn(7 * rows, 9, generator=torch.Generator().manual_seed(rows)).requires_grad_()
     targets, truth = torch.arange(7 * rows) % 9, torch.zeros(7 * rows, 9)
-    squared_error = pytest.importorskip("training.tasks.image_tasks").mean_squared_error
-    for loss, other in ((task.mean_cross_entropy, targets), (squared_error, truth)):
+    for loss, other in ((task.mean_cross_entropy, targets), (mean_squared_error, truth)):
         (expected,) = torch.autograd.grad(loss(whole, other, 1), whole)
         parts = zip(whole.chunk(7), other.chunk(7), strict=True)
         found = [torch.autograd.grad(loss(part, its, 7), part)[0] for part, its in parts]
@@ -76,7 +77,7 @@ def test_the_order_of_microbatches_counts(target: Target) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.RunFolder, "plot", lambda *_: None)  # takes longer than all else here
+    monkeypatch.setattr(RunFolder, "plot", lambda *_: None)  # takes longer than all else here
 
 
 def end_of(runs: Runs, name: str) -> tuple[str, list[dict[str, Any]]]:
@@ -87,7 +88,7 @@ def end_of(runs: Runs, name: str) -> tuple[str, list[dict[str, Any]]]:
 @pytest.mark.clause("ARB-RUN-013")
 def test_a_run_of_microbatches_is_the_run_of_batches(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same sequences as 4 microbatches of 1 an update and as batches of 4: state and losses."""
-    honest = task.draw_batch
+    honest = draw_batch
 
     def singly(data: Any, batch: int, context: int, seed: int, step: int) -> Any:
         drawn = [honest(data, 1, context, seed, batch * step + place) for place in range(batch)]

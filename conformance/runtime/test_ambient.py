@@ -265,7 +265,6 @@ def state_of_thread() -> tuple[object, ...]:
 @pytest.mark.clause("ARB-TRAIN-002", "ARB-LIN-001")
 def test_the_trainer_with_bfloat16(target: Target, runs: Runs) -> None:
     """--dtype is of the float products alone: one hash on every backend that works here."""
-    pytest.importorskip("training.loop", reason="the trainers do not ship")
     names = ["torch", "reference", "tilelang"] if target.device == "cpu" else ["torch", "triton", "tilelang"]
     found = {}
     for name in dict.fromkeys([target.backend.name, *names]):

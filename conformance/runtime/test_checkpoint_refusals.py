@@ -21,6 +21,8 @@ from arbitor.conformance.tools.commands import refused
 from arbitor.conformance.training.trainers import SIZE, Runs, initial_checkpoint
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.sample import model_config
+from arbitor.training import transfer
+from arbitor.training.commands import Command
 
 Damage = Callable[[bytes], bytes]
 
@@ -140,8 +142,6 @@ def test_finetuning_and_resuming(
     target: Target, path: Path, case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same sentence and status 2; the model, or all files of the run, are as they were."""
-    transfer = pytest.importorskip("training.transfer", reason="the trainers do not ship")
-    entry = pytest.importorskip("training.entry")
     path.write_bytes(CASES[case][0](path.read_bytes()))
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path)
@@ -157,7 +157,7 @@ def test_finetuning_and_resuming(
     (run / "metrics.jsonl").write_text('{"step": 1, "loss": 5.5}\n{"step": 99, "loss": 5.5}\n')
     contents = {file.name: file.read_bytes() for file in run.iterdir()}
     flags = ["--run", "r", "--runs", str(run.parent), "--resume", "--backend", target.backend.name]
-    assert entry.main("a test", [*SIZE.split(), *flags]) == 2
+    assert Command("a test").main([*SIZE.split(), *flags]) == 2
     shown = capsys.readouterr().err
     assert shown == f"error: {moved}{str(caught.value).removeprefix(str(path))}\n"
     assert {file.name: file.read_bytes() for file in run.iterdir()} == contents
@@ -169,7 +169,6 @@ def test_an_undamaged_one_is_taken(target: Target, path: Path) -> None:
     assert with_metadata()(path.read_bytes()) != b""
     path.write_bytes(with_metadata()(path.read_bytes()))
     assert load_checkpoint(path).step == 3
-    transfer = pytest.importorskip("training.transfer", reason="the trainers do not ship")
     taken = transfer.take_over(ARBModel(ARBConfig(16, 1, 2), backend=target.backend.name), path)
     assert len(taken.names) == taken.total
 
@@ -194,7 +193,7 @@ def test_options_that_older_checkpoints_lack() -> None:
         ({"dtype": None}, "options.dtype is not in the run, 'float32' was asked for"),
         ({"vote_max": None}, "options.vote_max is not in the run, 16 was asked for"),
         ({"momentum": 0.5}, "options.momentum is 0.5 in the run, none was asked for"),
-        ({"gain": 2.25}, "options.gain is 2.25 in the run, "),
+        ({"gain": 2.25}, "options.gain is 2.25 in the run, 3.0 was asked for"),
         ("pending", "pending at $: None is not of type 'object'"),
     ],
 )
@@ -203,7 +202,6 @@ def test_resuming_what_another_version_began(
 ) -> None:
     """Refused, also where only an option is missing: what the older version did in its place is not known
     here, and a run that goes on has to be the run that was not interrupted."""
-    pytest.importorskip("training.entry", reason="the trainers do not ship")
     assert runs("text.py") == 0
     file = runs.path("text.py", "checkpoint.safetensors")
     checkpoint = load_checkpoint(file)
@@ -218,7 +216,7 @@ def test_resuming_what_another_version_began(
     save_checkpoint(file, checkpoint.tensors, config, checkpoint.step)
     before = {each.name: each.read_bytes() for each in file.parent.iterdir()}
     capsys.readouterr()
-    assert runs("text.py", "--resume") == 2
+    assert runs("text.py", "--resume", "--gain", "3") == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1

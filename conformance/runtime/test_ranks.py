@@ -17,10 +17,12 @@ from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
 from arbitor.conformance.machine.models import backward, hash_of, snapshot
 from arbitor.conformance.machine.ranks import on_ranks
-from arbitor.conformance.training.trainers import FOLDER, command
+from arbitor.conformance.training.trainers import command, module_of
 from arbitor.main import ARBModel
 from arbitor.ranks import Ranks, carrying
 from arbitor.runtime import join_ranks
+from arbitor.training import loop, options
+from arbitor.training.tasks import task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CARRIED = [*range(-100, 123), 127]
@@ -198,7 +200,7 @@ def report_of(target: Target, folder: Path, processes: int, *flags: str) -> dict
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     where = ["--backend", target.backend.name, "--device", "cpu", "--no-save", "--report", str(report)]
     shape = "--d-model 16 --heads 2 --layers 1 --batch 4 --ctx 8 --threads 1 --steps 8 --eval-batches 1"
-    script = [str(FOLDER / "pretrain.py"), *shape.split(), *where, "--accum-threshold", "2", *flags]
+    script = ["-m", module_of("pretrain.py"), *shape.split(), *where, "--accum-threshold", "2", *flags]
     done = command(*(torchrun if processes > 1 else []), *script)
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, Any] = json.loads(report.read_text())
@@ -209,7 +211,7 @@ def report_of(target: Target, folder: Path, processes: int, *flags: str) -> dict
 @pytest.mark.parametrize("flags", [(), ("--accumulate", "exact", "--accum", "2")], ids=["", "exact"])
 def test_torchrun(target: Target, tmp_path: Path, flags: tuple[str, ...]) -> None:
     """gloo, on 2 and 4 processes: the state hash of one."""
-    if target.backend.name != "torch" or target.device != "cpu" or not (FOLDER / "pretrain.py").is_file():
+    if target.backend.name != "torch" or target.device != "cpu":
         pytest.skip("processes of gloo are started once, for the torch backend on the CPU")
     alone = report_of(target, tmp_path, 1, *flags)
     for processes in (2,) if flags else (2, 4):
@@ -222,8 +224,6 @@ def test_torchrun(target: Target, tmp_path: Path, flags: tuple[str, ...]) -> Non
 
 @pytest.mark.clause("ARB-RANK-001")
 def test_a_batch_that_cannot_be_cut_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
-    loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
-    task, options = pytest.importorskip("training.tasks.task"), pytest.importorskip("training.options")
     asked = options.Options(d_model=16, heads=2, layers=1, batch=3, ctx=8, backend="torch", runs=tmp_path)
     with pytest.raises(ValueError, match="--batch 3 is no multiple of the 2 ranks"):
         loop.train(asked, task.TextTask.of(asked), Ranks(0, 2))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("reference", "kernels", "conformance")  # imported as parts of arbitor
+SHIPPED = ("reference", "kernels", "conformance", "training")  # imported as parts of arbitor
 DYNAMIC = ("import_module", "importorskip")
 
 

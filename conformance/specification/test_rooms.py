@@ -47,13 +47,13 @@ HOUSES: dict[str, dict[str, str]] = {
     "conformance/draw": {"recipes": ""},
     "conformance/operations": dict.fromkeys([*FAMILIES, "wide"], ""),
     "conformance/tools": {"fuzzing": "", "reports": ""},
-    "conformance/training": {"tasks": ""},
+    "conformance/training": {"tasks": "", "settings": ""},
     "kernels": {"plugins": "", "eager": "plugins", "triton": "plugins", "tilelang": "plugins"},
     "kernels/eager": FAMILY,
     "kernels/triton": FAMILY,
     "kernels/tilelang": FAMILY,
     "reference": FAMILY,
-    "training": {"tasks": "", "finetuning": "tasks"},
+    "training": {"tasks": "", "settings": "tasks", "finetuning": ""},
 }
 # of the files beside the rooms of arbitor/ only these import them
 FACE = ("cli", "doctor", "__main__")
@@ -103,7 +103,7 @@ def in_circles(imports: Mapping[str, set[str]]) -> list[str]:
 
 def folders() -> list[str]:
     """Every folder of ours with Python files, by its path below the root."""
-    found = {path.parent.as_posix() for path in files() if (ROOT / "training").is_dir()}
+    found = {path.parent.as_posix() for path in files() if (ROOT / "arbitor").is_dir()}
     return sorted(found | {house for house in HOUSES if found})
 
 
@@ -166,7 +166,7 @@ def test_no_modules_import_each_other() -> None:
             "conformance/operations/linear/test_linear_forward.py",
             "import arbitor.conformance.runtime.test_moe",
         ),
-        ("training/tasks/corpus.py", "from training.finetuning import text"),
+        ("training/tasks/corpus.py", "from arbitor.training.finetuning import text"),
     ],
 )
 def test_a_wrong_arrow_is_seen(path: str, text: str) -> None:

@@ -27,7 +27,9 @@ def test_the_project_file() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == NAME
     assert project["scripts"] == {"arbitor": "arbitor.cli:main"}
-    assert not any("arbitor" in each for each in project["optional-dependencies"].values())
+    extras = project["optional-dependencies"]
+    assert not any("arbitor" in each for each in extras.values())
+    assert set(extras["train"]) < set(extras["test"]), "an extra cannot name another of its own project"
 
 
 @pytest.mark.skipif(CHECKOUT, reason="this needs an installed wheel")

@@ -23,6 +23,8 @@ from arbitor.conformance.training.trainers import FOLDER, Runs
 from arbitor.judge.suite import find_suite
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.sample import decoded, load_model, model_config
+from arbitor.training import learners, run_folder
+from arbitor.training.options import Options
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -139,16 +141,15 @@ def test_other_modalities(
 
 def test_configurations_are_those_of_the_trainers() -> None:
     """Read from what a trainer writes, the shape is what the trainer made of its flags."""
-    options = pytest.importorskip("training.options", reason="the trainers do not ship").Options
-    learners = pytest.importorskip("training.learners")
-    for flags in (
+    every: tuple[dict[str, Any], ...] = (
         {},
         {"d_model": 96, "layers": 3, "heads": 6, "group_size": 32, "seed": 2**63, "window": 17},
         {"experts": 3, "top_k": 1, "max_moe_iters": 2},
         {"preserve_state": True, "ctx": 11},
         {"preserve_state": True, "ctx": 11, "window": 17},
-    ):
-        chosen = options(**flags)
+    )
+    for flags in every:
+        chosen = Options(**flags)
         expected: ARBConfig = learners.model_config(chosen)
         assert model_config({"options": chosen.identity()}) == expected
 
@@ -158,8 +159,6 @@ def test_checkpoints_of_the_trainers(
     target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Written by one, with KV state in use, in both formats; a float twin's is refused."""
-    pytest.importorskip("training.loop", reason="the trainers do not ship")
-    run_folder = pytest.importorskip("training.run_folder")
     monkeypatch.setattr(run_folder.RunFolder, "plot", lambda *_: None)  # takes longer than all else here
     runs = Runs(target, tmp_path, monkeypatch)
     trainer = "pretrain.py"

@@ -24,14 +24,14 @@ def one_lane(target: Target) -> Iterator[None]:
 @pytest.fixture
 def started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Started:
     """Runs in a folder of the test."""
-    from training.entry import main
-    from training.run_folder import read_metrics
+    from arbitor.training.commands import Command
+    from arbitor.training.run_folder import read_metrics
 
-    return Started(tmp_path, capsys, main, read_metrics)
+    return Started(tmp_path, capsys, Command("a test").main, read_metrics)
 
 
 @pytest.fixture
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    from training.run_folder import RunFolder
+    from arbitor.training.run_folder import RunFolder
 
     monkeypatch.setattr(RunFolder, "plot", lambda *_: None)  # takes longer than all else here

@@ -1,7 +1,4 @@
-"""Start a trainer as its user does, from the command line, and read what it reports.
-
-The trainers do not ship: in an installed package there is nothing to start, and `missing` says so.
-"""
+"""Start a trainer as its user does, from the command line, and read what it reports."""
 
 from __future__ import annotations
 
@@ -14,25 +11,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import arbitor
 from arbitor.conformance.training.bands import Run
 
-ROOT = Path(__file__).resolve().parents[2]
+# the root of a checkout, or where a wheel is installed: `python -m arbitor.training` finds it from there
+START = Path(arbitor.__file__).resolve().parents[1]
 
 
 class RunFailed(RuntimeError):
     """A trainer that ended with another status than 0; the message has the end of what it printed."""
 
 
-def missing() -> str | None:
-    """Why no trainer can be started here, or None."""
-    if (ROOT / "training" / "entry.py").is_file():
-        return None
-    return "the trainers do not ship: this needs a checkout"
-
-
 def command(run: Run, *extra: str) -> list[str]:
-    """The command line of `run` below the root of the checkout; later flags win."""
-    return [sys.executable, run.script, *run.arguments, *extra]
+    """The command line of `run`, as a module; later flags win."""
+    module = "arbitor." + run.script.removesuffix(".py").replace("/", ".")
+    return [sys.executable, "-m", module, *run.arguments, *extra]
 
 
 def launch(
@@ -49,7 +42,7 @@ def launch(
         try:
             ended = subprocess.run(
                 words,
-                cwd=ROOT,
+                cwd=START,
                 env=os.environ | dict(environment or {}),
                 capture_output=True,
                 text=True,

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from arbitor.conformance.training.launch import START
 from arbitor.conformance.training.trainers import CHECKPOINT as CHECKPOINT
-from arbitor.conformance.training.trainers import ROOT
 
 FLAGS = (
     "--d-model 16 --heads 2 --layers 1 --batch 2 --ctx 8 --eval-batches 1 --threads 1 --log-interval 2 "
@@ -31,7 +31,7 @@ class Started:
         main: Callable[..., int],
         read_metrics: Callable[[Path], Any],
     ) -> None:
-        """`main` of training.entry and `read_metrics` of training.run_folder, where they ship."""
+        """`main` of a command of text and `read_metrics` of training.run_folder."""
         self._main, self.read_metrics = main, read_metrics
         self.folder, self.runs, self._capsys = folder, folder / "runs", capsys
         self.text = folder / "text.txt"
@@ -43,7 +43,7 @@ class Started:
 
     def __call__(self, *flags: str) -> int:
         try:
-            return self._main("a test", self.words(*flags))
+            return self._main(self.words(*flags))
         except SystemExit as ended:
             return int(ended.code or 0)
 
@@ -69,9 +69,9 @@ class Started:
 
     def process(self, *flags: str) -> subprocess.Popen[str]:
         """The same in a process of its own."""
-        words = [sys.executable, "-m", "training.pretrain", *self.words(*flags)]
+        words = [sys.executable, "-m", "arbitor.training.pretrain", *self.words(*flags)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(words, cwd=START, env=environment, stderr=subprocess.PIPE, text=True)
 
     def wait_for(self, there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + 120

@@ -15,13 +15,13 @@ import torch
 from arbitor.conformance.judge.settings import SETTINGS
 from arbitor.conformance.machine.models import backward
 from arbitor.main import ARBConfig, ARBModel
-
-baselines = pytest.importorskip("training.baselines", reason="the trainers do not ship")
+from arbitor.training import baselines
 
 
 def layer_of(kind: str, weights: list[list[float]]) -> torch.nn.Linear:
     """A layer of that kind with those weights [O, I]."""
-    layer: torch.nn.Linear = baselines.BaselineParts(kind, 0).linear(len(weights[0]), len(weights))
+    layer = baselines.BaselineParts(kind, 0).linear(len(weights[0]), len(weights))
+    assert isinstance(layer, torch.nn.Linear)
     layer.weight.data = torch.tensor(weights)
     return layer
 
@@ -142,7 +142,11 @@ def test_weights_are_drawn_one_after_another() -> None:
     found: list[Any] = [parts.linear(4, 8), parts.embedding(3, 4), parts.linear(4, 8)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        expected = [baselines.FloatLinear(4, 8), torch.nn.Embedding(3, 4), baselines.FloatLinear(4, 8)]
+        expected: list[Any] = [
+            baselines.FloatLinear(4, 8),
+            torch.nn.Embedding(3, 4),
+            baselines.FloatLinear(4, 8),
+        ]
     assert all(torch.equal(mine.weight, its.weight) for mine, its in zip(found, expected, strict=True))
     assert not torch.equal(found[0].weight, found[2].weight)
 

@@ -14,12 +14,9 @@ from arbitor.conformance.machine.models import backward, bytes_of, loss_of
 from arbitor.conformance.training.trainers import CHECKPOINT, Runs
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.runtime import configure_ternary_training
+from arbitor.training import loop
+from arbitor.training.transfer import take_over
 from arbitor.update import ternary_modules
-
-pytest.importorskip("training", reason="the trainers do not ship")
-
-from training import loop
-from training.transfer import take_over
 
 EXTRA = "_extra_state"
 QUICK: dict[str, Any] = {"accum_threshold": 2, "e_accum_threshold": 3, "scale_gain": 1 << 16}
@@ -164,9 +161,9 @@ REFUSED = {
     "gone": "there is no such file",
 }
 FLAGS = {
-    "--d-model 32": "made with d_model 16, this model has 32; give --d-model",
-    "--heads 4": "made with heads 2, this model has 4; give --heads",
-    "--group-size 8": "none of its tensors has the name and the shape",
+    "--d-model 32": "d_model is 16 in it, --d-model 32 was asked for",
+    "--heads 4": "heads is 2 in it, --heads 4 was asked for",
+    "--group-size 8": "none of its tensors has the name and the shape",  # its options say nothing of it
     "--baseline ste": "--init and --baseline exclude each other",
     "--resume": "--init and --resume exclude each other",
 }

@@ -17,9 +17,7 @@ import torch
 
 from arbitor.checkpoint import state_hash
 from arbitor.conformance.training.trainers import Runs
-
-learners = pytest.importorskip("training.learners", reason="the trainers do not ship")
-options = pytest.importorskip("training.options")
+from arbitor.training import learners, options
 
 CPU = torch.device("cpu")
 LR, FULL = 2.0**-4, 40  # a step whose share of it is 1: behind the warm-up, before the schedule falls
@@ -266,7 +264,8 @@ def test_a_skipped_step_has_its_place_in_the_schedule(
     runs: Runs, monkeypatch: pytest.MonkeyPatch, baseline: str | None
 ) -> None:
     """The step after it is the third, for the model and for its twins."""
-    loop = pytest.importorskip("training.loop")
+    from arbitor.training import loop
+
     honest = loop.Trainer._loss
     seen: list[tuple[int, int, bool]] = []
 

@@ -18,10 +18,12 @@ from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
 from arbitor.conformance.training.bands import RUNS, Verdict, judge, load_bands
 from arbitor.kernels.registry import why_not_auto
+from arbitor.training import learners
+from arbitor.training.commands import Command
+from arbitor.training.options import Options
 from arbitor.update import ternary_modules
 
 Learn = Callable[..., Verdict]
-TRAINERS = "the trainers do not ship"
 
 
 @pytest.fixture
@@ -33,12 +35,11 @@ def learn(target: Target, tmp_path: Path) -> Learn:
             f"learning on it takes ten minutes or more ({slow or target.backend.arrays}); test_trajectory.py "
             "holds that it takes the steps of torch"
         )
-    entry = pytest.importorskip("training.entry", reason=TRAINERS)
 
     def run(*extra: str) -> Verdict:
         path = tmp_path / "report.json"
         where = ("--backend", target.backend.name, "--device", target.device, "--report", str(path))
-        assert entry.main("learning", [*RUNS["learning"].arguments, *where, *extra]) == 0
+        assert Command("learning").main([*RUNS["learning"].arguments, *where, *extra]) == 0
         return judge("learning", json.loads(path.read_text(encoding="utf-8")), load_bands()["learning"])
 
     return run
@@ -52,10 +53,8 @@ def outside(verdict: Verdict) -> bool:
 @pytest.mark.clause("ARB-TRAIN-003")
 def test_the_control_never_changes(target: Target) -> None:
     """An update that has gradients to go by leaves its trits, its exponents and its counters as they are."""
-    learners = pytest.importorskip("training.learners", reason=TRAINERS)
-    options = pytest.importorskip("training.options").Options
-    where = {"backend": target.backend.name, "device": target.device}
-    asked = options(d_model=16, heads=2, layers=1, accum_threshold=1, control="frozen", **where)
+    where: dict[str, Any] = {"backend": target.backend.name, "device": target.device}
+    asked = Options(d_model=16, heads=2, layers=1, accum_threshold=1, control="frozen", **where)
     learner = learners.make_learner(asked, torch.device(target.device))
     before = models.snapshot(learner.model)
     loss = models.loss_of(learner.model, models.bytes_of(target, 2, 9))
@@ -98,7 +97,6 @@ def test_learning_with_trits_frozen(learn: Learn) -> None:
 @pytest.mark.clause("ARB-TRAIN-003", "ARB-RUN-008")
 def test_learning_with_every_second_update_lost(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     """The defect of a trainer that clears its captures between microbatches: it learns, but too little."""
-    learners = pytest.importorskip("training.learners", reason=TRAINERS)
     update = learners.TernaryLearner.update
 
     def sabotaged(self: Any, loss_signal: torch.Tensor, done: int, total: int) -> Any:

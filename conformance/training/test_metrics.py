@@ -8,9 +8,11 @@ short last windows, intervals that are no multiple of --accum, runs that were in
 from __future__ import annotations
 
 import functools
+import io
 import json
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,19 +22,16 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.training.trainers import Runs
 from arbitor.main import ARBConfig, ARBModel
+from arbitor.training import keeping, learners, loop, metrics, progress
+from arbitor.training.options import Options as options_of
+from arbitor.training.run_folder import RunFolder, read_metrics
+from arbitor.training.tasks import task as tasks
 from arbitor.update import COUNTS
-
-loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
-learners = pytest.importorskip("training.learners")
-metrics = pytest.importorskip("training.metrics")
-tasks = pytest.importorskip("training.tasks.task")
-options_of = pytest.importorskip("training.options").Options
-read_metrics = pytest.importorskip("training.run_folder").read_metrics
-progress = pytest.importorskip("training.progress")
 
 SPEED = "items_per_s"
 TOPICS = "37d06970fc926e60c16dff401e441b84752446a36b6b64516c229fdec77e992c"  # pydoc-topics-3.11
@@ -101,7 +100,7 @@ def session(options: Any, stop_at: int | None) -> Any:
     known = Known()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "make_learner", lambda *_: known)
-        patch.setattr(loop.RunFolder, "plot", lambda *_: None)
+        patch.setattr(RunFolder, "plot", lambda *_: None)
         patch.setattr(os, "fsync", lambda _: None)  # waits for a disk, thousands of times
         honest = loop.Trainer._goes_on
 
@@ -225,8 +224,8 @@ def test_speed_of_a_window(calls: Sequence[tuple[int, bool, int]]) -> None:
     not count."""
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(progress.time, "monotonic", clock.monotonic)
-        shown = progress.Progress(1000, 40, "bytes", loop.console)
+        patch.setattr(time, "monotonic", clock.monotonic)
+        shown = progress.Progress(1000, 40, "bytes", keeping.console)
         items = seconds = 0
         for steps, logs, passed in calls:
             clock.now += passed
@@ -235,6 +234,40 @@ def test_speed_of_a_window(calls: Sequence[tuple[int, bool, int]]) -> None:
             if logs:
                 assert shown.rate == items / seconds
                 items = seconds = 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "done", "calls", "shown"),
+    [
+        (600, 0, [(120, 23.75)], ["120/600  20 %  1:35 left  loss 2.1000"]),
+        # this session has made 10 steps in 20 seconds, whatever an earlier one took for 100
+        (600, 100, [(10, 20.0)], ["110/600  18 %  16:20 left  loss 2.1000"]),
+        (1000, 0, [(1, 9.0), (998, 991.0), (1, 1.0)], [
+            "1/1000  0 %  2:29:51 left  loss 2.1000",
+            "999/1000  99 %  0:01 left  loss 2.1000",
+            "1000/1000  100 %  0:00 left  loss 2.1000",
+        ]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("terminal", [False, True])
+def test_per_cent_and_time_left(
+    steps: int, done: int, calls: list[tuple[int, float]], shown: list[str], terminal: bool
+) -> None:
+    """In the line of a record where there is no terminal, and in the bar where there is one."""
+    clock, out = Clock(), io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=200, color_system=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "monotonic", clock.monotonic)
+        with progress.Progress(steps, done, "bytes", console) as bar:
+            for made, passed in calls:
+                clock.now += passed
+                bar.advance(made, 16, {"loss": 2.1})
+    if not terminal:
+        assert [line.rpartition("  ")[0] for line in out.getvalue().splitlines()] == shown
+    else:
+        _, share, left, loss = shown[-1].split("  ")
+        assert f"{share}  {left}" in out.getvalue()
+        assert f" {loss}  " in out.getvalue()
 
 
 PENDING: dict[str, Any] = {

@@ -15,10 +15,9 @@ import pytest
 
 from arbitor.checkpoint import load_checkpoint
 from arbitor.conformance.training.trainers import threads_kept
-
-loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
-options = pytest.importorskip("training.options")
-tasks = pytest.importorskip("training.tasks.task")
+from arbitor.training import loop, options
+from arbitor.training.run_folder import RunFolder
+from arbitor.training.tasks import task as tasks
 
 Options = options.Options
 FIELDS = {field.name: field for field in dataclasses.fields(Options)}
@@ -29,8 +28,8 @@ SMALL: dict[str, Any] = {
 }
 # in the place of the default or of SMALL, values that are legal beside those: of what decides the numbers
 MUST: dict[str, Any] = {
-    **{"text_data": "another.txt", "audio_data": "a.wav", "frame": 8, "image_data": "images"},
-    **{"image_side": 4, "image_channels": 3, "patch": 4, "augment": True, "times": 4, "steps": 5, "batch": 4},
+    **{"frame": 8, "image_side": 4, "image_channels": 3, "patch": 4, "augment": True, "times": 4},
+    **{"steps": 5, "batch": 4},
     **{"ctx": 4, "accum": 2, "accumulate": "exact", "preserve_state": True, "seed": 1, "log_interval": 2},
     **{"eval_interval": 2, "eval_batches": 2, "d_model": 32, "layers": 2, "heads": 4, "window": 2},
     **{"group_size": 16, "experts": 2, "top_k": 1, "max_moe_iters": 2, "balance": 0.5, "gain": 1.0},
@@ -43,7 +42,9 @@ MAY: dict[str, Any] = {
     **{"no_save": True, "runs": Path("elsewhere"), "run": "another", "report": Path("report.json")},
     **{"save_interval": 1, "checkpoint_format": "dense", "init": Path("init"), "samples": Path("a.png")},
 }
-OTHER = MUST | MAY
+# and of what is compared by what is found there
+SOURCES: dict[str, Any] = {"text_data": "another.txt", "audio_data": "a.wav", "image_data": "images"}
+OTHER = MUST | MAY | SOURCES
 # of another place, from another beginning or without a file: what these do is tested where they are
 ELSEWHERE = {"resume", "no_save", "runs", "run", "init"}
 
@@ -79,7 +80,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder with a run that was killed after step 2, and the hash that it would have ended in."""
     folder = tmp_path_factory.mktemp("first")
     with pytest.MonkeyPatch.context() as patch, threads_kept():
-        patch.setattr(loop.RunFolder, "plot", lambda *_: None)
+        patch.setattr(RunFolder, "plot", lambda *_: None)
         whole = run(made(folder, no_save=True))
         with pytest.raises(KeyboardInterrupt):
             run(made(folder), stop_at=3)
@@ -104,12 +105,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.clause("ARB-TRAIN-002")
 def test_every_option_is_on_one_list() -> None:
     """A new one is on neither until somebody has thought about it. Each has another value to be tried."""
-    assert sorted([*Options.MAY_DIFFER, *Options.MUST_AGREE]) == sorted(FIELDS)
+    assert sorted([*Options.MAY_DIFFER, *Options.MUST_AGREE, *Options.SOURCES]) == sorted(FIELDS)
+    assert sorted(Options.SOURCES) == sorted(SOURCES)
     assert sorted(Options.MAY_DIFFER) == sorted(MAY)
     assert sorted(Options.MUST_AGREE) == sorted(MUST)
     used = {name: (SMALL | {"runs": None}).get(name, field.default) for name, field in FIELDS.items()}
     assert [name for name, value in used.items() if OTHER[name] == value] == []
-    assert Options().identity().keys() == set(Options.MUST_AGREE)
+    assert Options().identity().keys() == {*Options.MUST_AGREE, *Options.SOURCES}
 
 
 @pytest.mark.clause("ARB-TRAIN-002")
@@ -117,15 +119,26 @@ def test_every_option_is_on_one_list() -> None:
 def test_what_must_agree(begun: Path, name: str) -> None:
     """Another value is refused by name, and nothing on disk changes; --window 8 and then 2, for one."""
     before, value = contents(begun), OTHER[name]
-    if name == "text_data":  # the same bytes by another name
-        value = str(begun / value)
-        Path(value).write_bytes((begun / "text.txt").read_bytes())
     chosen = made(begun, resume=True, **{name: value})
     with pytest.raises(ValueError, match="was started with other settings: ") as refused:
         loop.train(chosen, tasks.TextTask.of(chosen))
     old = getattr(made(begun), name)
     shown = [json.loads(json.dumps(each)) for each in (old, value)]
     assert f"options.{name} is {shown[0]!r} in the run, {shown[1]!r} was asked for" in str(refused.value)
+    assert contents(begun) == before
+
+
+@pytest.mark.clause("ARB-TRAIN-002")
+@pytest.mark.parametrize("name", Options.SOURCES)
+def test_where_the_data_are(first: tuple[Path, str], begun: Path, name: str) -> None:
+    """Another place is no other setting; the same bytes by another name are other data."""
+    assert run(made(begun, resume=True, **{name: str(begun / "." / "text.txt")})) == first[1]
+    before, other = contents(begun), begun / OTHER["text_data"]
+    other.write_bytes((begun / "text.txt").read_bytes())
+    chosen = made(begun, resume=True, text_data=str(other))
+    said = "other settings: corpus.name is 'text.txt' in the run, 'another.txt' was asked for"
+    with pytest.raises(ValueError, match=said):
+        loop.train(chosen, tasks.TextTask.of(chosen))
     assert contents(begun) == before
 
 

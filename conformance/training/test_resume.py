@@ -18,12 +18,11 @@ import torch
 
 from arbitor.checkpoint import load_checkpoint
 from arbitor.conformance.judge.target import Target
+from arbitor.conformance.training.launch import START
+from arbitor.training import entry, loop
+from arbitor.training.commands import Command
+from arbitor.training.run_folder import RunFolder, read_metrics
 
-loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
-entry = pytest.importorskip("training.entry")
-read_metrics = pytest.importorskip("training.run_folder").read_metrics
-
-ROOT = Path(loop.__file__).parents[1]
 STEPS = 12
 FLAGS = (
     "--d-model 16 --heads 2 --layers 1 --batch 2 --ctx 8 --eval-batches 1 --threads 1 --log-interval 3 "
@@ -69,8 +68,8 @@ class Runs:
         with self._patch.context() as patch:
             patch.setattr(loop, "_interruptible", interruptible)
             patch.setattr(loop.Trainer, "_step", step)
-            patch.setattr(loop.RunFolder, "plot", lambda *_: None)  # takes longer than all else here
-            status: int = entry.main("a test", [*self.flags, "--run", name, *flags])
+            patch.setattr(RunFolder, "plot", lambda *_: None)  # takes longer than all else here
+            status: int = Command("a test").main([*self.flags, "--run", name, *flags])
         return status
 
     def path(self, name: str, file: str = "checkpoint.safetensors") -> Path:
@@ -276,9 +275,9 @@ def test_a_damaged_checkpoint_is_one_error_and_changes_nothing(
 def test_a_signal_ends_a_run_after_its_step(runs: Runs, number: signal.Signals) -> None:
     """A real process, a real signal: status 130, a word about --resume, the state of exactly that step."""
     flags = ["--steps", "1000000", "--log-interval", "1", "--eval-interval", "0", "--save-interval", "0"]
-    words = [sys.executable, "-m", "training.pretrain", *runs.flags, "--run", "signalled", *flags]
+    words = [sys.executable, "-m", "arbitor.training.pretrain", *runs.flags, "--run", "signalled", *flags]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, cwd=START, env=environment, stderr=subprocess.PIPE, text=True) as process:
         metrics = runs.path("signalled", "metrics.jsonl")
         deadline = time.monotonic() + 120
         while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 2) and process.poll() is None:

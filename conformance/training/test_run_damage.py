@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 from typing import Any
@@ -15,10 +16,7 @@ from arbitor.conformance.training.started import (
     leftovers,
     lines,
 )
-
-entry = pytest.importorskip("training.entry", reason="the trainers do not ship")
-loop = pytest.importorskip("training.loop")
-run_folder = pytest.importorskip("training.run_folder")
+from arbitor.training import entry, loop, run_folder
 
 pytestmark = pytest.mark.usefixtures("one_lane")
 
@@ -82,7 +80,7 @@ def interrupted_in_step_5(patch: pytest.MonkeyPatch) -> Any:
         honest(trainer)
 
     patch.setattr(loop.Trainer, "_step", step)
-    return loop.contextmanager(lambda: iter([caught]))
+    return contextlib.contextmanager(lambda: iter([caught]))
 
 
 DAMAGED: dict[str, Any] = {

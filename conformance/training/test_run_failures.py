@@ -24,12 +24,10 @@ from arbitor.conformance.training.started import (
     lines,
     spy_on_steps,
 )
-
-entry = pytest.importorskip("training.entry", reason="the trainers do not ship")
-loop = pytest.importorskip("training.loop")
-learners = pytest.importorskip("training.learners")
-run_folder = pytest.importorskip("training.run_folder")
-denoising = pytest.importorskip("training.tasks.denoising")
+from arbitor.kernels.writing import append_whole
+from arbitor.training import entry, learners, loop, run_folder
+from arbitor.training.commands import Command
+from arbitor.training.tasks.task import TextTask
 
 pytestmark = pytest.mark.usefixtures("one_lane")
 
@@ -102,11 +100,11 @@ BAD_RUNS = {
 }
 
 
-def flags_of(started: Started, flag: str) -> tuple[Any, list[str]]:
-    """The task that has this flag, and what it needs besides."""
+def flags_of(started: Started, flag: str) -> tuple[str, list[str]]:
+    """The kind of data that has this flag, and what it needs besides."""
     if flag == "--samples":
-        return denoising.DiffusionTask, ["--times", "2"]
-    return entry.TextTask, ["--data", str(started.text)]
+        return "diffusion", ["--times", "2"]
+    return "text", ["--data", str(started.text)]
 
 
 @pytest.mark.clause("ARB-TRAIN-004")
@@ -118,7 +116,7 @@ def test_an_output_that_is_a_file_of_the_run(started: Started, flag: str, file: 
     way = started.runs / "run" / ".." / "run" / file
     words = [*FLAGS.replace("--ctx 8 ", "").split(), *flags, "--runs", str(started.runs), "--run", "run"]
     started._capsys.readouterr()
-    assert entry.main("a test", [*words, flag, str(way)], kind=kind) == 2
+    assert Command("a test", kind).main([*words, flag, str(way)]) == 2
     said = started._capsys.readouterr().err
     assert said == f"error: {flag} {way} is a file of the run itself, and would replace it\n"
     assert not started.path(file).exists()
@@ -138,7 +136,7 @@ def test_a_file_that_cannot_be_written(
     common = [*FLAGS.replace("--ctx 8 ", "").split(), *flags, "--runs", str(started.runs), flag, shown]
     for more in ([], ["--no-save"]):
         started._capsys.readouterr()
-        assert entry.main("a test", [*common, *more], kind=kind) == 2
+        assert Command("a test", kind).main([*common, *more]) == 2
         assert started._capsys.readouterr().err == expected
         assert started.contents() == before
         assert not started.runs.exists()
@@ -212,7 +210,7 @@ class Full:
 
     def __init__(self, patch: pytest.MonkeyPatch, at: int | None) -> None:
         self.at, self.count = at, 0
-        self.honest_sync, self.honest_append = os.fsync, run_folder.append_whole
+        self.honest_sync, self.honest_append = os.fsync, append_whole
         patch.setattr(os, "fsync", self.sync)
         patch.setattr(run_folder, "append_whole", self.append)
 
@@ -300,7 +298,7 @@ def test_what_is_written_last(started: Started, what: str, monkeypatch: pytest.M
     else:
         flags = [*FLAGS.replace("--ctx 8 ", "").split(), "--times", "2", "--samples", str(path)]
         words = [*flags, "--runs", str(started.runs), "--run", "run"]
-        assert entry.main("a test", words, kind=denoising.DiffusionTask) == 1
+        assert Command("a test", "diffusion").main(words) == 1
         assert f"error: {place}: File exists; after step 6, " in started._capsys.readouterr().err
     assert load_checkpoint(started.path()).step == 6
 
@@ -335,9 +333,10 @@ def test_no_memory_for_what_is_written(
     started: Started, place: str, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a checkpoint or after the last step: what there is is said, and the status is that of a failure."""
+    owner: Any
     owner, name = {
         "learner.state": (learners.TernaryLearner, "state"),
-        "task.finish": (entry.TextTask, "finish"),
+        "task.finish": (TextTask, "finish"),
         "plot": (run_folder.RunFolder, "plot"),
     }[place]
     steps = spy_on_steps(monkeypatch, loop.Trainer)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("training", reason="the trainers do not ship with the package")
-
-from training import picture
-from training.run_folder import RunFolder, config_mismatch, read_metrics
+from arbitor.training import picture
+from arbitor.training.run_folder import RunFolder, config_mismatch, read_metrics
 
 
 @pytest.fixture
@@ -235,6 +234,7 @@ def test_config_mismatch() -> None:
 
 def test_plot(run: RunFolder) -> None:
     """A PNG for every set of keys, for one point, for gaps and for a run that diverged."""
+    pytest.importorskip("matplotlib", reason="draws the plot of a run")
     for step in range(400):
         run.append(
             {"step": step, "loss": 5 - step / 100 if step != 7 else math.nan, "votes": 10 * step, "flips": 0}
@@ -258,6 +258,16 @@ def test_plot_of_nothing(run: RunFolder, record: dict[str, float]) -> None:
         run.append(record)
     with pytest.raises(ValueError, match="no finite loss"):
         run.plot("title")
+    assert not run.plot_path.exists()
+
+
+def test_plot_without_matplotlib(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is optional: a sentence says what to install, and nothing is written."""
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    run.append({"step": 1, "loss": 2.0})
+    said = "it needs matplotlib, which is not installed: pip install matplotlib"
+    with pytest.raises(ValueError, match=said):
+        run.plot("run")
     assert not run.plot_path.exists()
 
 

@@ -14,8 +14,9 @@ import pytest
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.training.bands import RUNS, Run, load_bands
 from arbitor.conformance.training.bands import judge as verdict_of
-from arbitor.conformance.training.launch import RunFailed, launch, missing
+from arbitor.conformance.training.launch import RunFailed, launch
 from arbitor.kernels.registry import BACKENDS
+from arbitor.training import smoke
 
 
 def report_of(run: str, **changes: Any) -> dict[str, Any]:
@@ -34,9 +35,6 @@ def report_of(run: str, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("run", ["pretrain", "text"])
 def test_short_run(run: str, target: Target, tmp_path: Path) -> None:
     """Finite, nothing skipped, no float parameter, in the band recorded over seeds."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
     if target.backend.arrays == "lists":
         pytest.skip("a model on lists of Python integers takes hours")
     where = ("--backend", target.backend.name, "--device", target.device, "--runs", str(tmp_path))
@@ -51,7 +49,7 @@ class Canned:
     """Stands in for `launch`: reports in their bands, except for what a test changes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.smoke = pytest.importorskip("training.smoke", reason="the trainers do not ship")
+        self.smoke: Any = smoke
         monkeypatch.setattr(self.smoke, "launch", self.launch)
         monkeypatch.setattr(self.smoke.console, "width", 200)
         self.changes: dict[tuple[str, ...], dict[str, Any]] = {}

@@ -6,9 +6,7 @@ import math
 
 import pytest
 
-pytest.importorskip("training", reason="the trainers do not ship with the package")
-
-from training.spikes import WINDOW, Spike, largest_spike, thinned, warmup_of
+from arbitor.training.spikes import WINDOW, Spike, largest_spike, thinned, warmup_of
 
 FLAT = [2.0] * 100
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from arbitor import components
+from arbitor.checkpoint import state_hash
 from arbitor.components import TernaryModule
 from arbitor.conformance.training.trainers import (
     DATA,
@@ -23,11 +24,11 @@ from arbitor.conformance.training.trainers import (
     trainers,
 )
 from arbitor.main import ARBModel
+from arbitor.runtime import reset_runtime_state
 from arbitor.schedule import UpdateRule
+from arbitor.training import loop
+from arbitor.training.run_folder import read_metrics
 from arbitor.update import UpdateReport, ternary_modules
-
-loop = pytest.importorskip("training.loop", reason="the trainers do not ship")
-read_metrics = pytest.importorskip("training.run_folder").read_metrics
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -124,7 +125,7 @@ def test_accum_drops_nothing(runs: Runs, updates: list[dict[str, Any]], trainer:
         assert len(updates) == 6
         assert {module.updates for module in reached(model, trainer).values()} == {6}
         lines = read_metrics(runs.folder / accum / "metrics.jsonl")
-        ends[accum] = (loop.state_hash(model.state_dict()), {line["step"]: line["loss"] for line in lines})
+        ends[accum] = (state_hash(model.state_dict()), {line["step"]: line["loss"] for line in lines})
     assert len({digest for digest, _ in ends.values()}) == 1
     losses = {accum: steps for accum, (_, steps) in ends.items()}
     assert list(losses["1"]) == [1, 2, 3, 4, 5, 6]
@@ -178,7 +179,7 @@ def test_preserve_state(
 ) -> None:
     """Runtime state is cleared before every random batch, never with --preserve-state, which is for texts."""
     calls: list[str] = []
-    honest_reset, honest_forward = loop.reset_runtime_state, ARBModel.forward
+    honest_reset, honest_forward = reset_runtime_state, ARBModel.forward
 
     def reset(model: ARBModel) -> None:
         calls.append("reset")
@@ -225,7 +226,7 @@ def test_bfloat16_is_the_float_works_alone(runs: Runs, updates: list[dict[str, A
         model = updates[-1]["model"]
         assert not any(p.numel() for p in model.parameters())
         assert not any(tensor.is_floating_point() for tensor in model.state_dict().values())
-        digests.append(loop.state_hash(model.state_dict()))
+        digests.append(state_hash(model.state_dict()))
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -273,7 +274,7 @@ def test_experts_are_balanced_and_measured(
     for balance in ("0", "1"):
         flags = ("--experts", "3", "--top-k", "1", "--balance", balance, "--accum-threshold", "2")
         assert runs(trainer, *flags, "--steps", "6", "--eval-interval", "3", "--run", balance) == 0
-        digests.add(loop.state_hash(updates[-1]["model"].state_dict()))
+        digests.add(state_hash(updates[-1]["model"].state_dict()))
         measured = [
             line for line in read_metrics(runs.folder / balance / "metrics.jsonl") if "val_loss" in line
         ]

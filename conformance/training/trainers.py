@@ -1,7 +1,7 @@
-"""The trainers as the suite sees them: files of training/ and its finetuning/ in the checkout, run in this
-process or in another.
+"""The trainers as the suite sees them: files of training/ and its finetuning/, run in this process or in
+another.
 
-Nothing of training/ is imported here: it does not ship, and only test files may.
+Nothing of training/ is imported here: only test files may.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import torch
 
 from arbitor.checkpoint import save_checkpoint
 from arbitor.conformance.judge.target import Target
+from arbitor.conformance.training.launch import START
 from arbitor.main import ARBConfig, ARBModel
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "training"
+FOLDER = Path(__file__).resolve().parents[2] / "training"
 NO_TRAINERS = {"smoke.py"}  # has a command line and another purpose
 SIZE = "--d-model 16 --heads 2 --layers 1 --batch 2 --threads 1"
 TINY = ["--steps", "3", "--eval-batches", "1", "--log-interval", "1"]
@@ -53,8 +53,8 @@ def text_trainers() -> list[str]:
 
 
 def module_of(trainer: str) -> str:
-    """Its name behind `python -m`."""
-    return "training." + trainer.removesuffix(".py").replace("/", ".")
+    """Its name behind `python -m`, in a checkout also without "arbitor."."""
+    return "arbitor.training." + trainer.removesuffix(".py").replace("/", ".")
 
 
 def finetunes(trainer: str) -> bool:
@@ -63,11 +63,11 @@ def finetunes(trainer: str) -> bool:
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Python in the checkout's root, as a user calls it."""
+    """Python in the checkout's root, as a user calls it, or where a wheel is installed."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["OMP_NUM_THREADS"] = "1"  # two processes on two cores wait for each other's threads
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, *arguments], cwd=START, env=environment, capture_output=True, text=True, timeout=300
     )
 
 
@@ -83,6 +83,8 @@ class Runs:
 
     def flags(self, trainer: str, resumed: bool = False) -> list[str]:
         """What a small run of a trainer is called with; one that is resumed has no --init."""
+        if Path(trainer).stem in ("vision", "diffusion"):
+            pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
         found = [*self._where, "--runs", str(self.folder), *SIZE.split(), *TINY]
         found += DATA.get(trainer, ["--ctx", "8", "--text-data", str(self.text)])
         if finetunes(trainer) and not resumed:
@@ -102,7 +104,6 @@ class Runs:
         name = module_of(trainer)
         with self._patch.context() as patch:  # what another trainer imported is run anew
             patch.delitem(sys.modules, name, raising=False)
-            patch.syspath_prepend(ROOT)
             return self._run(
                 trainer, self.flags(trainer), lambda: runpy.run_module(name, run_name="__main__")
             )

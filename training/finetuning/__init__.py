@@ -1,1 +1,1 @@
-"""Trainers that start from a checkpoint (`--init`). Imports tasks and training/*.py."""
+"""Trainers that start from a checkpoint (`--init`). Imports training/*.py."""

@@ -8,7 +8,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file: the checkout, not this folder, is the root of imports
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from training.entry import main
+from arbitor.training.commands import FINETUNE
 
 if __name__ == "__main__":
-    sys.exit(main("Finetune ARBModel on text.", finetuning=True, run="finetuning-text"))
+    sys.exit(FINETUNE["text"].main())

@@ -2,8 +2,8 @@
 
 Tokens are bytes, so any text is a corpus. Without a source it is the documentation that every CPython carries
 (`pydoc_data.topics`, about 460 kB): a first run needs no network and no download. `tinyshakespeare` is the
-text that most published small runs use; it is fetched when asked for and always checked against its hash. A
-file or a folder is the user's own.
+text that most published small runs use; it is fetched when asked for, kept in the user's cache, and always
+checked against its hash. A file or a folder is the user's own.
 
 Batches are a pure function of (seed, step). A run that resumes at step n draws what the uninterrupted run
 would have drawn (ARB-TRAIN-002), with no generator state in the checkpoint. The bits are Philox's raw words,
@@ -41,7 +41,6 @@ TINYSHAKESPEARE_URL = (
 )
 TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 TINYSHAKESPEARE_MOST = 1 << 22  # bytes that are taken of what may be another text; it has 1,115,394
-DATA_FOLDER = Path(__file__).parents[1] / "data"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def load_corpus(source: str | Path | None = None) -> Corpus:
     if source is None:
         return _split(f"pydoc-topics-{sys.version_info.major}.{sys.version_info.minor}", _pydoc_topics())
     if str(source) == TINYSHAKESPEARE:
-        return _split(TINYSHAKESPEARE, _tinyshakespeare(DATA_FOLDER / f"{TINYSHAKESPEARE}.txt"))
+        return _split(TINYSHAKESPEARE, _tinyshakespeare(cache_folder() / f"{TINYSHAKESPEARE}.txt"))
     found = look(source)
     if found not in (FILE, FOLDER):
         raise ValueError(
@@ -91,6 +90,13 @@ def load_corpus(source: str | Path | None = None) -> Corpus:
     if not texts:
         raise reading.nothing("corpus", "text")
     return _split(reading.title, b"\n".join(texts), reading.skipped, reading.notes)
+
+
+def cache_folder() -> Path:
+    """Where what is fetched is kept: arbitor in XDG_CACHE_HOME, and in ~/.cache where that is not set."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+    return base / "arbitor"
 
 
 def unigram_entropy(data: Bytes) -> float:

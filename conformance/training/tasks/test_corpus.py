@@ -12,10 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("training", reason="the trainers do not ship with the package")
-
-from training.tasks import corpus
-from training.tasks.corpus import Corpus, draw_batch, load_corpus, next_batch, unigram_entropy, valid_batches
+from arbitor.training.tasks import corpus
+from arbitor.training.tasks.corpus import (
+    Corpus,
+    draw_batch,
+    load_corpus,
+    next_batch,
+    unigram_entropy,
+    valid_batches,
+)
 
 TEXT = b"First Citizen:\nBefore we proceed any further, hear me speak.\n"
 
@@ -30,8 +35,24 @@ def shakespeare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "server.txt").write_bytes(TEXT)
     monkeypatch.setattr(corpus, "TINYSHAKESPEARE_URL", (tmp_path / "server.txt").as_uri())
     monkeypatch.setattr(corpus, "TINYSHAKESPEARE_SHA256", hashlib.sha256(TEXT).hexdigest())
-    monkeypatch.setattr(corpus, "DATA_FOLDER", tmp_path / "data")
-    return tmp_path / "data" / "tinyshakespeare.txt"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "arbitor" / "tinyshakespeare.txt"
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [("/there", "/there/arbitor"), (None, "/home/x/.cache/arbitor"), ("", "/home/x/.cache/arbitor"),
+     ("not/absolute", "/home/x/.cache/arbitor")],
+)  # fmt: skip
+def test_where_what_is_fetched_is_kept(
+    given: str | None, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the user's cache, whether it is a checkout or a wheel: the latter's folder is no place for data."""
+    monkeypatch.setenv("HOME", "/home/x")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if given is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+    assert corpus.cache_folder() == Path(folder)
 
 
 def test_default_corpus_needs_no_file() -> None:
@@ -117,7 +138,7 @@ def test_tinyshakespeare_is_fetched_once(shakespeare: Path, monkeypatch: pytest.
 
 def test_tinyshakespeare_that_is_another_text(shakespeare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a damaged file nor a damaged download is taken; neither is written or removed."""
-    shakespeare.parent.mkdir()
+    shakespeare.parent.mkdir(parents=True)
     shakespeare.write_bytes(TEXT[:-1])
     with pytest.raises(
         ValueError, match=r"tinyshakespeare\.txt has 60 bytes and sha256 .*: put the file from"
@@ -134,7 +155,7 @@ def test_tinyshakespeare_that_is_another_text(shakespeare: Path, monkeypatch: py
 def test_tinyshakespeare_that_is_no_file(shakespeare: Path) -> None:
     """What lies there is asked what it is before it is opened, and no more is taken than a text of that size
     has."""
-    shakespeare.parent.mkdir()
+    shakespeare.parent.mkdir(parents=True)
     os.mkfifo(shakespeare)
     with pytest.raises(ValueError, match=r"could not be read or fetched \(not a regular file: a FIFO\)"):
         load_corpus("tinyshakespeare")

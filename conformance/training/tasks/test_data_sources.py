@@ -5,22 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from arbitor.conformance.training.tasks.entries import bind, whole
 
-pytest.importorskip("training", reason="the trainers do not ship")
 pytest.importorskip("PIL.Image", reason="decodes images")
 pytest.importorskip("soundfile", reason="decodes sound files")
 
-from training import entry
-from training.tasks.corpus import load_corpus
-from training.tasks.denoising import DiffusionTask
-from training.tasks.image_tasks import VisionTask
-from training.tasks.sound import AudioTask
-from training.tasks.task import TextTask
+from arbitor.training import entry
+from arbitor.training.commands import Command
+from arbitor.training.tasks.corpus import load_corpus
 
 pytestmark = pytest.mark.timeout(60)  # what waits for a pipe waits for ever
 
@@ -40,15 +35,9 @@ SOURCES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file of the kernel": (lambda p: "/proc/kmsg", r"(a file|no \w+; skipped: kmsg \(empty\))"),
     "an empty file": (lambda p: p.touch(), r"(a file|no \w+; skipped: source \(empty\))"),
 }
-TASKS: dict[str, Any] = {
-    "text": TextTask,
-    "images": VisionTask,
-    "diffusion": DiffusionTask,
-    "audio": AudioTask,
-}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", entry.TASKS)
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_source_of_no_use_is_one_sentence(
     tmp_path: Path, task: str, source: str, capsys: pytest.CaptureFixture[str]
@@ -57,7 +46,7 @@ def test_a_source_of_no_use_is_one_sentence(
     make, found = SOURCES[source]
     made = make(tmp_path / "source")
     name = str(tmp_path / "source" if made is None else made)
-    assert entry.main("a test", ["--no-save", "--steps", "1", "--data", name], kind=TASKS[task]) == 2
+    assert Command("a test", task).main(["--no-save", "--steps", "1", "--data", name]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert whole(rf"error: (corpus|images|sound) '.*?': .*found {found}(,.*)?", line), line
     assert len(line) < 500 + len(str(tmp_path))

@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from arbitor.main import ARBConfig, ARBModel
-from arbitor.modalities import ImageShape, signal_share
+from arbitor.modalities import NO_LABEL, ImageShape, signal_share
+from arbitor.training import loop, options
+from arbitor.training.commands import Command
+from arbitor.training.run_folder import RunFolder
+from arbitor.training.settings import flags as commandline
+from arbitor.training.tasks import denoising as noise
+from arbitor.training.tasks import images as data
+from arbitor.training.tasks.image_tasks import VisionTask
 
-data = pytest.importorskip("training.tasks.images", reason="the trainers do not ship")
-noise = pytest.importorskip("training.tasks.denoising")
-VisionTask = pytest.importorskip("training.tasks.image_tasks").VisionTask
-options = pytest.importorskip("training.options")
-entry = pytest.importorskip("training.entry")
-loop = pytest.importorskip("training.loop")
 pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
 Image = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -89,8 +90,8 @@ def test_noised_images_keep_their_share() -> None:
     ]
     assert abs(float(drawn.mean())) < 0.03
     assert abs(float(drawn.var()) - 1) < 0.03
-    assert 20 < int((labels == noise.NO_LABEL).sum()) < 60
-    assert set(labels.tolist()) == {noise.NO_LABEL, *range(10)}
+    assert 20 < int((labels == NO_LABEL).sum()) < 60
+    assert set(labels.tolist()) == {NO_LABEL, *range(10)}
     once, again = list(task.valid()), list(task.valid())
     assert all(torch.equal(a, b) for a, b in zip(once[0], again[0], strict=True))
     assert int(torch.cat([batch[3] for batch in once]).min()) == 0
@@ -149,13 +150,13 @@ def test_the_loss_of_vision_by_hand() -> None:
 @pytest.mark.parametrize("task", [VisionTask, noise.DiffusionTask])
 def test_a_resumed_run_on_images(task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped after step 2 it goes on to the state of a run that was not."""
-    monkeypatch.setattr(loop.RunFolder, "plot", lambda *_: None)
+    monkeypatch.setattr(RunFolder, "plot", lambda *_: None)
     flags = "--d-model 16 --heads 2 --layers 1 --batch 2 --accum-threshold 2 --eval-batches 1 --steps 4"
     kind = "images" if task is VisionTask else "diffusion"
     call = [*flags.split(), *(["--times", "4"] if kind == "diffusion" else []), "--runs", str(tmp_path)]
 
     def run(*more: str) -> Any:
-        made_options = options.parse("a test", [*call, *more], kind)
+        made_options = commandline.parse("a test", [*call, *more], kind).options
         return loop.train(made_options, task.of(made_options))
 
     whole = run("--run", "whole")
@@ -244,5 +245,5 @@ def test_samples_need_no_saved_run(tmp_path: Path) -> None:
         "--runs",
         str(tmp_path / "runs"),
     ]
-    assert entry.main("a test", [*flags, "--samples", str(tmp_path / "s.png")], kind=noise.DiffusionTask) == 0
+    assert Command("a test", "diffusion").main([*flags, "--samples", str(tmp_path / "s.png")]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["s.png"]

@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from arbitor.modalities import ImageShape
+from arbitor.training.commands import Command
+from arbitor.training.tasks import images as data
 
-data = pytest.importorskip("training.tasks.images", reason="the trainers do not ship")
-noise = pytest.importorskip("training.tasks.denoising")
-VisionTask = pytest.importorskip("training.tasks.image_tasks").VisionTask
-entry = pytest.importorskip("training.entry")
 pytest.importorskip("sklearn", reason="the digits are scikit-learn's")
 Image = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -192,7 +190,7 @@ def test_too_few_and_too_many_classes(
 ) -> None:
     root = folder_of(tmp_path / "images", classes) if classes else tmp_path
     flags = ["--no-save", "--steps", "1", "--image-data", str(root)]
-    assert entry.main("a test", flags, kind=VisionTask) == 2
+    assert Command("a test", "images").main(flags) == 2
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert f"found {found} sub-folders, expected 2 to 31" in error[0]
@@ -249,7 +247,7 @@ def test_bad_flags(flags: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Status 2 and one sentence."""
     call = ["--no-save", "--steps", "1", "--d-model", "16", *flags.split()]
     try:
-        status = entry.main("a test", call, kind=noise.DiffusionTask)
+        status: object = Command("a test", "diffusion").main(call)
     except SystemExit as left:
         status = left.code
     assert status == 2

@@ -24,15 +24,14 @@ from arbitor.conformance.training.tasks.entries import (
     whole,
 )
 
-pytest.importorskip("training", reason="the trainers do not ship")
 pytest.importorskip("PIL.Image", reason="decodes images")
 pytest.importorskip("soundfile", reason="decodes sound files")
 
-from training.tasks import opening
-from training.tasks.corpus import load_corpus
-from training.tasks.images import load_images
-from training.tasks.opening import Reading
-from training.tasks.sound import load_sound
+from arbitor.training.tasks import opening
+from arbitor.training.tasks.corpus import load_corpus
+from arbitor.training.tasks.images import load_images
+from arbitor.training.tasks.opening import Reading
+from arbitor.training.tasks.sound import load_sound
 
 pytestmark = pytest.mark.timeout(60)  # what waits for a pipe waits for ever
 

@@ -13,15 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("training", reason="the trainers do not ship")
 pytest.importorskip("PIL.Image", reason="decodes images")
 
 from PIL import Image, ImageFile, features
 
-from training import entry
-from training.tasks import pixels
-from training.tasks.image_tasks import VisionTask
-from training.tasks.opening import Reading
+from arbitor.training.commands import Command
+from arbitor.training.tasks import pixels
+from arbitor.training.tasks.opening import Reading
 
 has_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has none")
 AVIF = pytest.param("avif", marks=has_avif)
@@ -243,7 +241,7 @@ def test_a_run_beside_a_damaged_avif(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "a" / "bad.avif").write_bytes(whole)
     small = "--d-model 16 --layers 1 --heads 2 --batch 2 --steps 1 --threads 1 --no-save --device cpu"
     flags = [*small.split(), "--backend", "torch", "--data", str(tmp_path)]
-    assert entry.main("a test", flags, kind=VisionTask) == 0
+    assert Command("a test", "images").main(flags) == 0
     shown = capsys.readouterr().err
     assert "skipped a/bad.avif (cannot be decoded: " in shown
     assert "images to validate on have the pixels of one to train on" in shown

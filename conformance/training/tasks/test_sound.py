@@ -11,11 +11,8 @@ import pytest
 import torch
 
 from arbitor.modalities import frames, from_mu_law, mu_law
-
-pytest.importorskip("training", reason="the trainers do not ship")
-
-from training.options import Options
-from training.tasks.sound import AudioTask, Sound
+from arbitor.training.options import Options
+from arbitor.training.tasks.sound import AudioTask, Sound
 
 # 255 |s| + 1 is a power of two, so the logarithms are exact fractions: ln 16 / ln 256 = 1/2
 BY_HAND = {

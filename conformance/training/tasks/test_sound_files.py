@@ -15,19 +15,18 @@ import pytest
 from arbitor.conformance.training.tasks.entries import samples_claimed
 from arbitor.conformance.training.tasks.entries import sound as sound_bytes
 
-pytest.importorskip("training", reason="the trainers do not ship")
 pytest.importorskip("soundfile", reason="decodes sound files")
 
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training import entry
-from training.options import parse
-from training.tasks import sound
-from training.tasks.flac import claim_of
-from training.tasks.opening import Reading
-from training.tasks.sound import AudioTask, Sound, load_sound, melody
+from arbitor.training.commands import Command
+from arbitor.training.settings.flags import parse
+from arbitor.training.tasks import sound
+from arbitor.training.tasks.flac import claim_of
+from arbitor.training.tasks.opening import Reading
+from arbitor.training.tasks.sound import Sound, load_sound, melody
 
 ID3 = b"ID3\4\0\0\0\0\1\5" + b"\0" * 133  # a tag of 10 + 133 bytes, 7 bits a byte of its size
 MELODY_SHA256 = "fb3d7b5c41bcd417c173c6bd0382c873336437f0173334cff8bc2ffed72b59d7"
@@ -46,7 +45,7 @@ def test_the_default_corpus(capsys: pytest.CaptureFixture[str]) -> None:
     assert "synthesised" in found.name
     assert "synthesised" in str(sound.__doc__)
     with pytest.raises(SystemExit):
-        parse("a trainer", ["--help"], data="audio")
+        parse("a trainer", ["--help"], "audio")
     assert "synthesised" in capsys.readouterr().out
 
 
@@ -94,7 +93,7 @@ def test_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "long.wav", [0.25] * 200)
     small = "--d-model 16 --layers 1 --heads 2 --batch 1 --ctx 2 --frame 4 --steps 1 --threads 1 --no-save"
     flags = [*small.split(), "--backend", "torch", "--device", "cpu", "--audio-data", str(tmp_path)]
-    assert entry.main("a test", flags, kind=AudioTask) == 0
+    assert Command("a test", "audio").main(flags) == 0
     shown = capsys.readouterr().err
     assert "skipped corrupt.wav (cannot be decoded" in shown
     assert "skipped silent.wav (has no samples)" in shown

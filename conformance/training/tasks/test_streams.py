@@ -12,18 +12,15 @@ import torch
 
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.modalities import NO_LABEL, ImageShape, signal_share
-
-pytest.importorskip("training", reason="the trainers do not ship")
-
-from training.loop import Trainer
-from training.options import Options
-from training.tasks import denoising
-from training.tasks.corpus import draw_places
-from training.tasks.denoising import DiffusionTask
-from training.tasks.image_tasks import VisionTask
-from training.tasks.images import ImageSet, Part, draw_images
-from training.tasks.sound import AudioTask, Sound
-from training.tasks.task import Task, TextTask
+from arbitor.training.loop import Trainer
+from arbitor.training.options import Options
+from arbitor.training.tasks import denoising
+from arbitor.training.tasks.corpus import draw_places
+from arbitor.training.tasks.denoising import DiffusionTask
+from arbitor.training.tasks.image_tasks import VisionTask
+from arbitor.training.tasks.images import ImageSet, Part, draw_images
+from arbitor.training.tasks.sound import AudioTask, Sound
+from arbitor.training.tasks.task import Task, TextTask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,7 +41,7 @@ def task_of(kind: type[Task], **changes: Any) -> Any:
     """A task on small data of that kind."""
     options = Options(**SMALL | changes)
     if kind is TextTask:
-        from training.tasks.corpus import Corpus
+        from arbitor.training.tasks.corpus import Corpus
 
         data = np.random.default_rng(0).integers(0, 256, 4000).astype(np.uint8)
         return TextTask(Corpus("a test", data[:3000], data[3000:], "0", ()), options)
