@@ -17,8 +17,8 @@ from torch import nn
 
 from arbitor.kernels import registry
 
-from . import sums
-from .capture import (
+from .gradients import sums
+from .gradients.capture import (
     WEIGHT_GRADIENT,
     EmbeddingCapture,
     EmbeddingFunction,
@@ -27,7 +27,7 @@ from .capture import (
     Pass,
     Revision,
 )
-from .compiled import new_call, number_of
+from .gradients.compiled import new_call, number_of
 from .ranks import POISONED, Ranks, quantise_on_ranks
 from .schedule import UpdateRule
 from .state import TernaryShape, check_state, read_numbers

@@ -16,7 +16,7 @@ from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.plugins import keeper, sources
 
 from . import __version__
-from .provenance import devices, package_version, settings, toolchain
+from .judge.provenance import devices, package_version, settings, toolchain
 
 PACKAGES = ("numpy", "torch", "triton", "tilelang", "safetensors")
 

@@ -23,9 +23,9 @@ sys.path[0] = str(ROOT)
 
 from arbitor.conformance.draw.strategies import SIZED, example, sized_example  # noqa: E402
 from arbitor.conformance.judge.target import target_of  # noqa: E402
+from arbitor.judge.provenance import machine, source  # noqa: E402
 from arbitor.kernels.operations import OPERATIONS  # noqa: E402
 from arbitor.kernels.writing import write_whole  # noqa: E402  (the root must be on the path first)
-from arbitor.provenance import machine, source  # noqa: E402
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SIZES = ((66, 132, 35), (64, 128, 64), (1, 4, 1))  # O, I, T

@@ -24,9 +24,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
+from arbitor.judge.provenance import machine, source  # noqa: E402
 from arbitor.judge.records import laid_out  # noqa: E402
 from arbitor.kernels.writing import write_whole  # noqa: E402  (the root must be on the path first)
-from arbitor.provenance import machine, source  # noqa: E402
 from arbitor.training.run_folder import read_metrics  # noqa: E402
 from arbitor.training.spikes import largest_spike, thinned  # noqa: E402
 

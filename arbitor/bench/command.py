@@ -26,8 +26,8 @@ from arbitor.kernels import registry
 from arbitor.kernels.writing import write_whole
 
 from ..judge.asked import NotUsable, asked_for
+from ..judge.provenance import machine, source
 from ..judge.records import laid_out
-from ..provenance import machine, source
 from ..refusal import refuse
 from .cases import Call, Case, cases
 from .picture import draw

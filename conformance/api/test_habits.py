@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import arbitor
-from arbitor import capture
 from arbitor.conformance.api.gpt import GPT, Between, batches, loss_of, made, train
 from arbitor.conformance.judge.target import Target
+from arbitor.gradients import capture
 
 
 @pytest.fixture

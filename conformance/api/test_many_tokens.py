@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from arbitor import sums
 from arbitor.components import TernaryModule
 from arbitor.conformance.judge.target import REFERENCE, Target
 from arbitor.conformance.machine import models, twin
 from arbitor.conformance.machine.models import backward, changed, hash_of, noise, snapshot
 from arbitor.conformance.machine.ranks import on_ranks
+from arbitor.gradients import sums
 from arbitor.kernels.registry import select
 from arbitor.ranks import Ranks
 from arbitor.runtime import join_ranks

@@ -26,10 +26,10 @@ from typing import Any
 import torch
 
 from arbitor.conformance.judge.cases import Case, FailedCall, FailedRefusal, FailedSteps
+from arbitor.judge.provenance import machine, source
 from arbitor.judge.seal import sealed
 from arbitor.kernels import reading
 from arbitor.kernels.writing import write_whole
-from arbitor.provenance import machine, source
 
 FORMAT, VERSION = "arbitor-artifact", 1
 MANIFEST, TEXT = "manifest.json", "text.txt"

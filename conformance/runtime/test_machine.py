@@ -6,10 +6,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-from arbitor import sums
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import twin
 from arbitor.conformance.machine.rules import STEPS, check_steps
+from arbitor.gradients import sums
 
 # how many of the profile's examples make one run, here and where kernels are interpreted
 SHARE, SLOW_SHARE = 3, 50

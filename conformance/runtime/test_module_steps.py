@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from arbitor import sums
 from arbitor.components import TernaryModule
 from arbitor.conformance.judge.target import REFERENCE, Target
 from arbitor.conformance.machine import models
 from arbitor.conformance.machine.models import backward, noise
+from arbitor.gradients import sums
 from arbitor.kernels.registry import Backend, select
 from arbitor.reference import limits
 from arbitor.reference.limits import How

@@ -41,7 +41,7 @@ SUITE = {
 }
 # house: its rooms, and which other rooms of the house each may import
 HOUSES: dict[str, dict[str, str]] = {
-    "arbitor": {"api": "", "judge": "", "inspection": "", "bench": "judge"},
+    "arbitor": {"gradients": "", "api": "", "judge": "", "inspection": "", "bench": "judge"},
     "arbitor/judge": {"report": "", "mutants": ""},
     "conformance": SUITE,
     "conformance/draw": {"recipes": ""},
@@ -55,7 +55,8 @@ HOUSES: dict[str, dict[str, str]] = {
     "reference": FAMILY,
     "training": {"tasks": "", "settings": "tasks", "finetuning": ""},
 }
-# of the files beside the rooms of arbitor/ only these import them
+# of the files beside the rooms of arbitor/ only these import them, but for the rooms beneath
+BENEATH = ("gradients",)
 FACE = ("cli", "doctor", "__main__")
 MOST = 24  # entries of a room that one takes in at a glance
 LARGER = {"conformance/cheats"}  # a zoo: one file a cheat, listed in docs/cheats.md
@@ -86,7 +87,7 @@ def crossings(path: Path, text: str) -> Iterator[str]:
 
 
 def _beside(house: str, file: str, rooms: list[str]) -> list[str]:
-    return [] if house == "arbitor" and file not in FACE else rooms
+    return list(BENEATH) if house == "arbitor" and file not in FACE else rooms
 
 
 def in_circles(imports: Mapping[str, set[str]]) -> list[str]:

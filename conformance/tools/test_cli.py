@@ -13,10 +13,10 @@ import torch
 from arbitor import __version__, doctor
 from arbitor.cli import main
 from arbitor.conformance.tools.commands import FEW, refused
+from arbitor.judge.provenance import package_version, source
 from arbitor.judge.report.check import verdict
 from arbitor.judge.suite import find_suite
 from arbitor.kernels import registry
-from arbitor.provenance import package_version, source
 
 SELECTION = ["-k", "test_pack and test_repeats", "-n", "1", *FEW]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import arbitor
+from arbitor.judge.provenance import package_version
 from arbitor.judge.suite import find_suite
-from arbitor.provenance import package_version
 from arbitor.refusal import lacking
 
 ROOT = find_suite().parent

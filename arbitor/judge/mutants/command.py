@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from arbitor.judge.provenance import machine, source
 from arbitor.judge.seal import sealed
 from arbitor.judge.suite import find_suite
 from arbitor.kernels.plain import plain
 from arbitor.kernels.writing import write_whole
-from arbitor.provenance import machine, source
 from arbitor.refusal import refuse
 
 from . import general, score

@@ -13,11 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from arbitor.judge.provenance import machine, source
 from arbitor.judge.seal import FOOTER, digest_above
 from arbitor.kernels import registry
 from arbitor.kernels.registry import Backend
 from arbitor.kernels.writing import write_whole
-from arbitor.provenance import machine, source
 
 from . import badge, page
 from .check import FORMAT, shape_fault

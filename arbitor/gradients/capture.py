@@ -32,7 +32,7 @@ from torch.autograd.function import once_differentiable
 
 from arbitor.kernels.registry import Backend
 
-from .state import TernaryShape
+from ..state import TernaryShape
 from .sums import by_rows
 
 INPUT_GRADIENT, WEIGHT_GRADIENT = 1, 2

@@ -13,7 +13,7 @@ import torch
 from arbitor.kernels.operations import MAX_SUMMED_TOKENS, MAX_TOKENS
 from arbitor.kernels.registry import Backend
 
-from .ranks import Ranks
+from ..ranks import Ranks
 
 SHIFT = 3  # 2^20 * 127 * 127 >> 3 is an int32, rounded
 ALIGNMENT = 16  # tokens: what kernels want rows of transposed operands to start at
