@@ -9,6 +9,8 @@ trap 'rm -rf "$tree"' EXIT
 cp -Rp "$root/arbitor" "$tree/arbitor"
 cp -Rp "$root/kernels" "$root/reference" "$root/conformance" "$root/training" "$tree/arbitor"
 
+cp "$root/docs/examples/gpt/gpt.py" "$tree/gpt_example.py" # as a user of the API writes it
+
 cd "$tree"
-mypy --strict --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" "$@" -p arbitor |
-  sed -E 's#^arbitor/(kernels|reference|conformance|training)/#\1/#'
+mypy --strict --config-file "$root/pyproject.toml" --cache-dir "$root/.mypy_cache" "$@" -p arbitor -m gpt_example |
+  sed -E 's#^arbitor/(kernels|reference|conformance|training)/#\1/#; s#^gpt_example.py#docs/examples/gpt/gpt.py#'
