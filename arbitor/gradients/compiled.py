@@ -36,10 +36,14 @@ def number_of(module: Any) -> int:
     return number
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def new_call() -> int:
     """A number that no other call in a graph has, so that two calls of equal arguments stay two."""
     return next(_numbers)
+
+
+# As torch.compiler.assume_constant_result does, which imports torch._dynamo, and with it triton: too early for
+# its interpreter, which is asked for by name.
+new_call._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _ticket(module: Capturing) -> torch.Tensor:

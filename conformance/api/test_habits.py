@@ -15,6 +15,7 @@ import arbitor
 from arbitor.conformance.api.gpt import GPT, Between, batches, loss_of, made, train
 from arbitor.conformance.judge.target import Target
 from arbitor.gradients import capture
+from arbitor.update import ternary_modules
 
 
 @pytest.fixture
@@ -247,10 +248,19 @@ def test_nothing_is_kept_without_gradients(
 
 
 @pytest.mark.clause("ARB-RUN-006")
-def test_cleared_in_the_middle_of_a_backward(target: Target) -> None:
-    """What was captured before is gone, also what its backward only counts at its end."""
+@pytest.mark.parametrize("owned", [True, False])
+def test_cleared_in_the_middle_of_a_backward(target: Target, owned: bool) -> None:
+    """What was captured before is gone, also what its backward only counts at its end. Also where the
+    parameter is another one that has no gradient, as in `fully_shard`."""
     model = made(target.device, target.backend.name)
     ternary = arbitor.TernaryOptimizer(model)
+    if not owned:
+        for module in ternary_modules(model).values():
+            del module.trainable.is_arbitors  # type: ignore[attr-defined]
+        loss_of(model, next(batches(target.device, 1))).backward()
+        assert model.blocks[0].down.captures
+        ternary.zero_grad()
+        assert not model.blocks[0].down.captures
     model.blocks[1].norm2.register_full_backward_hook(lambda *_: ternary.zero_grad())
     loss_of(model, next(batches(target.device, 1))).backward()
     assert [bool(module.captures) for module in (model.blocks[1].down, model.blocks[1].up)] == [False, False]
