@@ -41,8 +41,8 @@ def new_call() -> int:
     return next(_numbers)
 
 
-# As torch.compiler.assume_constant_result does, which imports torch._dynamo, and with it triton: too early for
-# its interpreter, which is asked for by name.
+# As torch.compiler.assume_constant_result does, which imports torch._dynamo and triton: too early for the
+# interpreter, which is asked for by name.
 new_call._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
