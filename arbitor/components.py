@@ -26,6 +26,7 @@ from .gradients.capture import (
     LinearFunction,
     Pass,
     Revision,
+    ShownWeight,
 )
 from .gradients.compiled import new_call, number_of
 from .ranks import POISONED, Ranks, quantise_on_ranks
@@ -92,6 +93,7 @@ class TernaryModule(nn.Module):
         self.seed, self.tensor_id, self.updates = seed, tensor_id, 0
         self.settings = UpdateRule()
         self.frozen = False
+        self.agreed = False  # whether all ranks are known to have the same state
         self.label, self.number = type(self).__name__, number_of(self)
         self._captures: list[Any] = []
         self.passes: list[weakref.ref[Pass]] = []  # of backwards that have not come to their end
@@ -115,11 +117,21 @@ class TernaryModule(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """float32 [rows, columns], computed from codes and exponents: writing to it changes nothing."""
+        """float32 [rows, columns], computed from codes and exponents: writing to it changes nothing, and a
+        backward through it raises RuntimeError."""
         size, columns = self.shape.group_size, self.shape.columns
         scales = torch.exp2(self.e.float()).repeat_interleave(size, dim=1)[:, :columns]
         weight: torch.Tensor = self.backend.unpack(self.codes, columns).float() * scales
-        return weight
+        shown: torch.Tensor = ShownWeight.apply(self.trainable, [weight], self.label)  # type: ignore[no-untyped-call]
+        return shown
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":
+            raise AttributeError(
+                f"{self.label}.weight is computed from integers, and cannot be set: load a state, or put "
+                "another layer in the place of this one"
+            )
+        super().__setattr__(name, value)
 
     @property
     def trains(self) -> bool:
@@ -212,6 +224,7 @@ class TernaryModule(nn.Module):
         before has no backward any more (ARB-RUN-004)."""
         self.clear_captures()
         self.revision = Revision(became)
+        self.agreed = self.agreed and became == "updated"
 
     def capture_of_rows(
         self, first: int, tokens: torch.Tensor, dy: torch.Tensor

@@ -79,7 +79,8 @@ def update_memory(
     modules = ternary_modules(model)
     ranks = next((module.ranks for module in modules.values()), None)
     try:
-        _require_own_bits(modules)
+        require_own_bits(modules)
+        _require_joined(modules)
         named = _named(loss_components)
         looked = {name: value.detach() for name, value in named.items()} | dict(signals or {})
         if loss_signal is not None:
@@ -103,17 +104,21 @@ def update_memory(
             module.clear_captures()
 
 
-def _require_own_bits(modules: Mapping[str, TernaryModule]) -> None:
-    """Refuse two tensors of one number, which would draw the same random bits, and several processes whose
-    updates are not joined. Raises ValueError."""
+def require_own_bits(modules: Mapping[str, TernaryModule]) -> None:
+    """Refuse two tensors of one number, which would draw the same random bits. Raises ValueError."""
     first: dict[tuple[int, int], str] = {}
     for name, module in modules.items():
         other = first.setdefault((module.seed, module.tensor_id), name)
         if other != name:
             raise ValueError(
                 f"{name} and {other} both have tensor_id {module.tensor_id} of seed {module.seed}, and would "
-                "draw the same random bits: give each an id of its own, as arbitor.ternarize does"
+                "draw the same random bits: give each an id of its own, as arbitor.ternarize does (first_id= "
+                "where it is called for two models)"
             )
+
+
+def _require_joined(modules: Mapping[str, TernaryModule]) -> None:
+    """Refuse several processes whose updates are not joined. Raises ValueError."""
     size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     if size > 1 and any(module.ranks is None for module in modules.values()):
         raise ValueError(
@@ -145,8 +150,8 @@ def _named(components: Components | None) -> dict[str, torch.Tensor]:
 def _backward_once(components: list[torch.Tensor]) -> None:
     if not components:
         raise RuntimeError(
-            "nothing to update from: no gradient has been captured and no loss_components were given; "
-            "call loss.backward() first, or pass loss_components"
+            "nothing to update from: no gradient came to a ternary module since the last update, or "
+            "zero_grad has forgotten it; call loss.backward() before this, or pass loss_components"
         )
     total: Any = sum(component.sum() for component in components)
     if not total.requires_grad:
@@ -160,13 +165,37 @@ def _require_alike(modules: Mapping[str, TernaryModule], signals: int, ranks: Ra
     if ranks is None:
         return
     calls = [[len(c.dy) for c in m.captures] for m in modules.values()]
-    differing = ranks.differing([signals, *(crc32(str(tokens).encode()) >> 1 for tokens in calls)])
-    if differing and differing[0] == 0:
+    agreed = int(all(module.agreed for module in modules.values()))
+    own_calls = (crc32(str(tokens).encode()) >> 1 for tokens in calls)
+    differing = ranks.differing([agreed, signals, *own_calls])
+    if not agreed or 0 in differing:
+        _require_one_state(modules, ranks)
+    differing = [place for place in differing if place]
+    if differing and differing[0] == 1:
         raise ValueError(f"rank {ranks.rank} has {signals} losses to look at, others have more or fewer")
     if differing:
-        label, own = [*modules][differing[0] - 1], calls[differing[0] - 1]
+        label, own = [*modules][differing[0] - 2], calls[differing[0] - 2]
         what = f"calls of {own} tokens" if own else "no calls"
         raise ValueError(f"{label}: rank {ranks.rank} has {what}, others have other ones (ARB-RANK-002)")
+
+
+def _require_one_state(modules: Mapping[str, TernaryModule], ranks: Ranks) -> None:
+    """Every rank has the same weights, asked once after they were made, loaded or moved (ARB-RANK-005).
+    Raises ValueError."""
+    digests = []
+    for module in modules.values():
+        tensors = [module.get_extra_state(), *module.state().values()]
+        parts = (tensor.detach().cpu().contiguous().numpy().tobytes() for tensor in tensors)
+        digests.append(crc32(b"".join(parts)) >> 1)
+    differing = ranks.differing(digests)
+    if differing:
+        label = [*modules][differing[0]]
+        raise ValueError(
+            f"{label} has another state on rank {ranks.rank} than on others: make the model with one seed, "
+            "and load the same checkpoint, on every rank (ARB-RANK-005)"
+        )
+    for module in modules.values():
+        module.agreed = True
 
 
 def _refusal(

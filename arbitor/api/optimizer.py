@@ -10,7 +10,7 @@ from torch import nn
 
 from ..runtime import configure_ternary_training
 from ..schedule import UpdateRule, scheduled_gain, scheduled_scale_gain
-from ..update import UpdateReport, ternary_modules, update_memory
+from ..update import UpdateReport, require_own_bits, ternary_modules, update_memory
 from .loading import check_before_loading, leave_to_ranks
 
 Q16 = 1 << 16
@@ -46,6 +46,12 @@ class TernaryOptimizer:
         rule: str = "scaled",
         total_steps: int | None = None,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            found = type(model).__name__
+            raise TypeError(
+                f"TernaryOptimizer takes the model: ternary weights are no parameters; got a {found}"
+            )
+        require_own_bits(ternary_modules(model))
         if not ternary_modules(model):
             raise ValueError("the model has no ternary modules: call arbitor.ternarize(model) first")
         if total_steps is not None and (type(total_steps) is not int or total_steps < 1):
@@ -78,15 +84,18 @@ class TernaryOptimizer:
 
         A poisoned gradient, or a `loss_signal` that is not finite, or one of `signals`, which have names,
         skips the update: the report says so, and the step counts all the same, as a scheduler's does. Raises
-        RuntimeError if no backward came to its end since the last step, ValueError if the schedule is over.
+        RuntimeError if no backward came to its end since the last step. Where every module is frozen it does
+        nothing. Behind the last step of a schedule its last gain stays.
         """
         self._set(self.settings)  # those of a state that was loaded meanwhile are not this optimiser's
         gain = scale_gain = None
         if self.total_steps is not None:
-            if self.steps >= self.total_steps:
-                raise ValueError(f"step {self.steps + 1} of a schedule of total_steps={self.total_steps}")
-            gain = scheduled_gain(self.settings.gain, self.steps, self.total_steps)
-            scale_gain = scheduled_scale_gain(self.settings.scale_gain, self.steps, self.total_steps)
+            done = min(self.steps, self.total_steps - 1)
+            gain = scheduled_gain(self.settings.gain, done, self.total_steps)
+            scale_gain = scheduled_scale_gain(self.settings.scale_gain, done, self.total_steps)
+        if not any(module.trains for module in ternary_modules(self.model).values()):
+            self.steps += 1
+            return UpdateReport()
         report = update_memory(
             self.model, loss_signal=loss_signal, gain=gain, scale_gain=scale_gain, signals=signals
         )
@@ -150,7 +159,7 @@ class TernaryOptimizer:
         if sorted(settings) != known:
             raise ValueError(f"settings are {sorted(settings)}, expected {known}")
         whole = type(steps) is int and steps >= 0
-        if not whole or not (total is None or (type(total) is int and total >= max(1, steps))):
+        if not whole or not (total is None or (type(total) is int and total >= 1)):
             raise ValueError(f"it is of step {steps!r} of total_steps {total!r}, which is none")
         self._set(UpdateRule(**settings))
         self.steps, self.total_steps = steps, total

@@ -74,10 +74,10 @@ class FloatBias(nn.Module):
 
 def ternarize(
     model: nn.Module,
-    keep: Keep | tuple[Keep, ...] | list[Keep] = (),
+    keep: Keep | tuple[Keep, ...] | list[Keep] | None = None,
     *,
     bias: Literal["refuse", "float"] = "refuse",
-    seed: int = 0,
+    seed: int | None = None,
     first_id: int = 0,
     group_size: int = 128,
     e_span: int = 4,
@@ -87,7 +87,8 @@ def ternarize(
 
     `keep`: names (with * and ?, as in "head" or "blocks.*.norm") or functions of a name and a module; what
     they say stays as it is. `bias`: layers with a bias are refused, or keep it as a float parameter. Trits
-    are new ones, drawn from `seed`: float weights are not taken over. Tensors have the ids first_id,
+    are new ones, drawn from `seed`, None for one from torch's generator, as nn.Linear draws its weights:
+    float weights are not taken over. Tensors have the ids first_id,
     first_id + 1, ... in the order of `model.named_modules()`, so a model that is built the same way has the
     same ones.
 
@@ -97,9 +98,21 @@ def ternarize(
     shared, a padding_idx or max_norm, modules inside of nn.MultiheadAttention; and for a `keep` that no name
     matches.
     """
-    keeps = (keep,) if isinstance(keep, str) or callable(keep) else tuple(keep)
+    if bias not in ("refuse", "float"):
+        raise ValueError(f"bias must be 'refuse' or 'float', got {bias!r}")
+    keeps = (keep,) if isinstance(keep, str) or callable(keep) else tuple(keep or ())
+    if any(isinstance(part, nn.Module) or not (isinstance(part, str) or callable(part)) for part in keeps):
+        raise TypeError("keep takes names, and functions of a name and a module, not modules")
+    if seed is None:
+        seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
     kept, chosen = _chosen(model, keeps)
-    faults = [fault for name in chosen for fault in _faults(model, name, chosen, bias)]
+    faults = [fault for name in chosen for fault in _faults(model, name, chosen)]
+    biased = [n for n, m in chosen.items() if isinstance(m, nn.Linear) and m.bias is not None]
+    if biased and bias == "refuse":
+        has = "has a bias" if len(biased) == 1 else "have biases"
+        faults.append(
+            f"{', '.join(biased)} {has}, which a ternary layer has not; pass bias='float', or use keep="
+        )
     if faults:
         raise ValueError("; ".join(faults))
     if not chosen:
@@ -172,7 +185,7 @@ def _are_tied(
     return kinds == ["Embedding", "Linear"] and all(part in chosen.values() for part in pair)
 
 
-def _faults(model: nn.Module, name: str, chosen: Mapping[str, nn.Module], bias: str) -> Iterator[str]:
+def _faults(model: nn.Module, name: str, chosen: Mapping[str, nn.Module]) -> Iterator[str]:
     """Why a module cannot be swapped, in sentences."""
     module: Any = chosen[name]
     cure = f"name it in keep=, as in keep={name!r}"
@@ -181,16 +194,14 @@ def _faults(model: nn.Module, name: str, chosen: Mapping[str, nn.Module], bias: 
     if not name:
         yield "the model itself is a layer, and cannot be swapped in place: make a TernaryLinear of it"
     owner = model.get_submodule(name.rpartition(".")[0])
-    if isinstance(owner, nn.MultiheadAttention):
-        yield f"{name} is used by nn.MultiheadAttention without being called; {cure}"
+    if isinstance(owner, nn.MultiheadAttention | nn.TransformerEncoderLayer):
+        yield f"{name} is used by nn.{type(owner).__name__} without being called, in part; {cure}"
     others = _sharing(model, module)
     if others and not _are_tied(module, others, chosen):
         yield (
             f"{name}.weight is also {others[0][0]}: only an nn.Embedding and an nn.Linear can be tied, both "
             "ternary; untie them, or keep both"
         )
-    if isinstance(module, nn.Linear) and module.bias is not None and bias == "refuse":
-        yield f"{name} has a bias, which a ternary layer has not; pass bias='float', or {cure}"
     if isinstance(module, nn.Embedding):
         for option in ("padding_idx", "max_norm"):
             if getattr(module, option) is not None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import nn
@@ -265,6 +265,24 @@ class LinearFunction(torch.autograd.Function):
         q_t, e_x = ctx.saved_tensors
         dx = linear_backward(ctx.module, ctx.ticket, dy, q_t, e_x, ctx.needs_input_grad[0])
         return dx, _arrived(ctx, dy), None
+
+
+class ShownWeight(torch.autograd.Function):
+    """A weight as a tensor to look at. A gradient would end here in silence, so none may come."""
+
+    @staticmethod
+    def forward(ctx: Any, _trainable: torch.Tensor, weight: list[torch.Tensor], label: str) -> torch.Tensor:
+        """float32 [rows, columns], in a list of which this is the only owner."""
+        ctx.label = label
+        return weight.pop()
+
+    @staticmethod
+    def backward(ctx: Any, *_: torch.Tensor) -> NoReturn:
+        """Raises RuntimeError."""
+        raise RuntimeError(
+            f"backward through the weight of {ctx.label}, which would not learn from it: call the layer, tie "
+            "a head as a module (head.weight = table.weight before arbitor.ternarize), or detach the weight"
+        )
 
 
 class EmbeddingFunction(torch.autograd.Function):

@@ -59,9 +59,9 @@ class GPT(nn.Module):
         return logits
 
 
-def made(device: str, backend: str, **how: Any) -> GPT:
-    """A GPT whose head stays float, ternary inside, always the same."""
-    torch.manual_seed(0)
+def made(device: str, backend: str, seed: int = 0, **how: Any) -> GPT:
+    """A GPT whose head stays float, ternary inside, always the same for a seed."""
+    torch.manual_seed(seed)
     model = GPT(**how)
     arbitor.ternarize(model, keep="head", group_size=8, backend=backend)
     return model.to(device)

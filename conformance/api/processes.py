@@ -18,6 +18,8 @@ from arbitor.checkpoint import state_hash
 from arbitor.conformance.api.gpt import GPT, batches, loss_of, made
 from arbitor.update import ternary_modules
 
+CHANGES = ("seed", "before", "after")  # of rank 1: made, loaded before joining, loaded after a step
+
 
 def sharded(model: GPT) -> nn.Module:
     """As torch's own tutorial: each block, then the rest."""
@@ -34,6 +36,24 @@ WAYS: Mapping[str, Callable[[GPT], Any]] = {
     "fully_shard": sharded,
     "alone": lambda model: model,
 }
+
+
+def refused(change: str, ranks: arbitor.Ranks) -> str:
+    """What an update says where rank 1 has something else."""
+    model = made("cpu", "torch", ranks.rank if change == "seed" else 0)
+    if change == "before" and ranks.rank:
+        model.load_state_dict(made("cpu", "torch", 5).state_dict())
+    arbitor.join_ranks(model)
+    ternary = arbitor.TernaryOptimizer(model)
+    for number, batch in enumerate(batches("cpu", 2)):
+        if change == "after" and number and ranks.rank:
+            model.load_state_dict(made("cpu", "torch", 5).state_dict())
+        loss_of(model, ranks.slice(batch)).backward()
+        try:
+            ternary.step()
+        except ValueError as error:
+            return f"step {number}: {error}"
+    return "nothing"
 
 
 def train(way: str, ranks: arbitor.Ranks | None, backend: str = "torch") -> str:
@@ -59,4 +79,7 @@ if __name__ == "__main__":
     joined = arbitor.start_ranks("cpu")
     for each in sys.argv[1:]:
         print(f"{each}: {train(each, joined)}", flush=True)
+    assert joined is not None
+    for each in CHANGES:
+        print(f"{each}: {refused(each, joined)}", flush=True)
     arbitor.end_ranks()

@@ -13,13 +13,14 @@ import torch
 
 import arbitor
 from arbitor.conformance.api.gpt import batches, loss_of, made
-from arbitor.conformance.api.processes import WAYS, train
+from arbitor.conformance.api.processes import CHANGES, WAYS, train
 from arbitor.conformance.judge.target import Target
 
 
-@pytest.mark.clause("ARB-RANK-001", "ARB-RANK-002")
+@pytest.mark.clause("ARB-RANK-001", "ARB-RANK-002", "ARB-RANK-005")
 def test_every_way_ends_in_the_state_of_one(target: Target, one_thread: None) -> None:
-    """Real processes over gloo; float gradients of theirs are of no matter here."""
+    """Real processes over gloo; float gradients of theirs are of no matter here. Ranks of other weights are
+    refused."""
     if (target.backend.name, target.device) != ("torch", "cpu"):
         pytest.skip("processes over gloo: once, in the lane of torch on the CPU")
     words = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
@@ -32,6 +33,11 @@ def test_every_way_ends_in_the_state_of_one(target: Target, one_thread: None) ->
     alone = train("alone", None)
     for way in WAYS:
         assert re.findall(rf"{way}: (\w{{64}})", ended.stdout) == [alone] * 2, way
+    for change in CHANGES:
+        said = re.findall(
+            rf"^{change}: step (\d): table has another state on rank", ended.stdout, re.MULTILINE
+        )
+        assert said == ["1" if change == "after" else "0"] * 2, ended.stdout
 
 
 @pytest.mark.clause("ARB-RANK-001")

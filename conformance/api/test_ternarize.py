@@ -30,6 +30,12 @@ class TiedLayers(nn.Module):
         self.b.weight = self.a.weight
 
 
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(4, 2, 8)
+
+
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -58,6 +64,18 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], str]] = {
     "half of a tie": (Tied, {"keep": "head"}, "table.weight is also head.weight"),
     "two tied layers": (TiedLayers, {}, "a.weight is also b.weight: only an nn.Embedding and an nn.Linear"),
     "attention": (Attention, {}, "attention.out_proj is .*name it in keep='attention.out_proj'|keep="),
+    "the fast path of an encoder": (
+        Encoder,
+        {"bias": "float", "keep": "layer.self_attn"},
+        "layer.linear1 is used by nn.TransformerEncoderLayer without being called, in part",
+    ),
+    "another word for bias": (layer, {"bias": "flaot"}, "bias must be 'refuse' or 'float', got 'flaot'"),
+    "no bias": (layer, {"bias": False}, "bias must be 'refuse' or 'float', got False"),
+    "biases": (
+        lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)),
+        {},
+        "0, 1 have biases, which a ternary layer has not; pass bias='float'",
+    ),
     "bias": (layer, {}, "0 has a bias, which a ternary layer has not; pass bias='float'"),
     "padding": (lambda: nn.Sequential(nn.Embedding(4, 4, padding_idx=0)), {}, "0 has a padding_idx"),
     "norm": (lambda: nn.Sequential(nn.Embedding(4, 4, max_norm=1.0)), {}, "0 has a max_norm"),
@@ -79,6 +97,42 @@ def test_refused(target: Target, case: str) -> None:
     with pytest.raises(ValueError, match=words):
         arbitor.ternarize(model, backend=target.backend.name, **how)
     assert dict(model.named_modules()) == before
+
+
+def test_a_module_is_no_name(target: Target) -> None:
+    model = layer(bias=False)
+    with pytest.raises(TypeError, match="keep takes names"):
+        arbitor.ternarize(model, keep=model, backend=target.backend.name)
+    assert arbitor.ternarize(model, keep=None, backend=target.backend.name).swapped == ("0",)
+
+
+@pytest.mark.clause("ARB-INIT-001")
+def test_trits_are_those_of_torchs_seed(target: Target) -> None:
+    """As float weights would be; or of a seed that is given."""
+
+    def codes(torchs: int, **how: Any) -> list[Any]:
+        torch.manual_seed(torchs)
+        model = nn.Sequential(nn.Linear(16, 16, bias=False))
+        arbitor.ternarize(model, backend=target.backend.name, **how)
+        found: list[Any] = model[0].codes.tolist()  # type: ignore[operator]
+        return found
+
+    assert codes(1) == codes(1) != codes(2)
+    assert codes(1, seed=5) == codes(2, seed=5)
+
+
+@pytest.mark.clause("ARB-STATE-002")
+def test_a_weight_is_to_look_at(target: Target) -> None:
+    """A backward through it, and putting another in its place, are refused; frozen it is a plain tensor."""
+    linear = arbitor.TernaryLinear(4, 4, backend=target.backend.name, device=target.device)
+    x = torch.ones(2, 4, device=target.device)
+    with pytest.raises(RuntimeError, match=r"backward through the weight of TernaryLinear.*tie a head as"):
+        (x @ linear.weight.T).sum().backward()
+    for value in (linear.weight, nn.Parameter(x), None):
+        with pytest.raises(AttributeError, match=r"TernaryLinear.weight is computed from integers"):
+            linear.weight = value  # type: ignore[misc,assignment]
+    linear.requires_grad_(False)
+    assert not linear.weight.requires_grad
 
 
 @pytest.mark.clause("ARB-RNG-002", "ARB-INIT-001")
