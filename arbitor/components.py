@@ -210,8 +210,9 @@ class TernaryModule(nn.Module):
         return self._captures
 
     def keep_capture(self, capture: Any) -> None:
-        """Another one."""
+        """Another one, at its place: of passes that end together, the one that began first ends first."""
         self._captures.append(capture)
+        self._captures.sort(key=lambda kept: kept.first_row)
 
     def clear_captures(self) -> None:
         """Forget what backward left, and start numbering tokens again (ARB-RUN-006)."""

@@ -5,16 +5,21 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import arbitor
+from arbitor.checkpoint import state_hash
 from arbitor.conformance.api.gpt import GPT, Between, batches, loss_of, made, train
 from arbitor.conformance.judge.target import Target
+from arbitor.conformance.machine import models
 from arbitor.gradients import capture
+from arbitor.runtime import configure_ternary_training
 from arbitor.update import ternary_modules
 
 
@@ -39,6 +44,25 @@ def test_checkpointing(target: Target, reentrant: bool, times: int, micro: int) 
                 parameter.requires_grad_(not parameter.numel())
             model.head.requires_grad_(True)
         ends.append(train(model, micro=micro))
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.clause("ARB-RNG-006", "ARB-RUN-003", "ARB-MOE-001")
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_checkpointing_of_experts(target: Target, reentrant: bool, passes: int) -> None:
+    """Which are called several times inside of one block that is run again."""
+    ends = []
+    for mode in (None, reentrant):
+        model = models.model_of(target, layers=2, experts=3, top_k=2, max_moe_iters=passes)
+        configure_ternary_training(model, 2, 2, gain=8 << 16)
+        for block in model.blocks if mode is not None else ():
+            again: Any = block
+            again.forward = partial(checkpoint, block.forward, use_reentrant=mode)
+        for step in range(3):
+            models.loss_of(model, models.bytes_of(target, 2, 9, seed=step)).backward()
+            model._ternary_update_memory()
+        ends.append(state_hash(model.state_dict()))
     assert ends[0] == ends[1]
 
 
