@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +41,16 @@ class Asked:
     kind: str
 
 
+SILENT = 10.0  # seconds that a process waits that does not speak: a launcher ends all when one has ended
+
+
 class _Flags(Parser):
-    """Of several processes with one command line, one says what is wrong with it."""
+    """Of several processes with one command line, one says what is wrong with it, and ends first."""
 
     def error(self, message: str) -> NoReturn:
         if speaks():
             super().error(message)
+        time.sleep(SILENT)
         raise SystemExit(USAGE_ERROR)
 
 
