@@ -75,11 +75,17 @@ def train(way: str, ranks: arbitor.Ranks | None, backend: str = "torch") -> str:
     return state_hash(state)
 
 
+def say(line: str) -> None:
+    """In one write, or ranks write into each other's lines."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
     joined = arbitor.start_ranks("cpu")
     for each in sys.argv[1:]:
-        print(f"{each}: {train(each, joined)}", flush=True)
+        say(f"{each}: {train(each, joined)}")
     assert joined is not None
     for each in CHANGES:
-        print(f"{each}: {refused(each, joined)}", flush=True)
+        say(f"{each}: {refused(each, joined)}")
     arbitor.end_ranks()
