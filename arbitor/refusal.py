@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from typing import NoReturn
 
 from arbitor.kernels.plain import plain
@@ -12,6 +13,7 @@ from arbitor.kernels.reading import cut
 
 USAGE_ERROR = 2
 LONGEST = 4000  # characters of a sentence
+SILENT = 10.0  # seconds that are enough for another process to say why it ends
 
 
 def lacking(error: ModuleNotFoundError, what: str, extra: str) -> str:
@@ -39,9 +41,21 @@ def speaks() -> bool:
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
+def end_silently(status: int) -> int:
+    """That status, of one of several processes that says nothing. It ends after the one that speaks: a
+    launcher ends all of them when one has ended."""
+    time.sleep(SILENT)
+    return status
+
+
+def refuse_once(sentence: str) -> int:
+    """As `refuse`, where several processes have the same to say."""
+    return refuse(sentence) if speaks() else end_silently(USAGE_ERROR)
+
+
 class Parser(argparse.ArgumentParser):
     """Refuses a command line as everything else is refused: in one sentence, without lines of usage."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
-        raise SystemExit(refuse(f"{message} (--help shows what there is)"))
+        raise SystemExit(refuse_once(f"{message} (--help shows what there is)"))

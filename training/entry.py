@@ -14,7 +14,7 @@ from typing import Any
 
 from arbitor.kernels.writing import write_whole
 from arbitor.ranks import Ranks, end_ranks, start_ranks
-from arbitor.refusal import USAGE_ERROR, refuse, sentence_of, speaks
+from arbitor.refusal import USAGE_ERROR, end_silently, refuse, refuse_once, sentence_of, speaks
 
 from .keeping import TROUBLE, TrainingFailed, console
 from .loop import Trainer, prepared
@@ -43,11 +43,13 @@ def run(asked: Asked) -> int:
             if options.report is not None and not console.quiet:
                 write_report(options.report, task, result)
     except TrainingFailed as error:
-        if str(error):
-            refuse(str(error) if not console.quiet else f"rank {os.environ['RANK']}: {error}")
-        return FAILED if error.begun else USAGE_ERROR
+        status = FAILED if error.begun else USAGE_ERROR
+        if not str(error):  # it only stops with another
+            return end_silently(status)
+        refuse(str(error) if not console.quiet else f"rank {os.environ['RANK']}: {error}")
+        return status
     except TROUBLE as error:
-        return USAGE_ERROR if console.quiet else refuse(sentence_of(error))
+        return refuse_once(sentence_of(error))
     finally:
         end_ranks()
     return INTERRUPTED if result.interrupted else 0

@@ -266,6 +266,26 @@ def test_three_ranks_say_it_once(tmp_path: Path, flags: str, said: str) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_the_one_that_speaks_ends_first(
+    rank: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a launcher ends it before it has spoken: the others wait, whatever they end for."""
+    waited: list[float] = []
+    monkeypatch.setattr(refusal.time, "sleep", waited.append)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    with pytest.raises(SystemExit) as ended:
+        commandline.parse("a test", ["--stepz", "3"])
+    assert (ended.value.code, refusal.refuse_once("it cannot be")) == (2, 2)
+    said = capsys.readouterr().err
+    if rank == "0":
+        assert waited == []
+        assert said.endswith("error: it cannot be\n")
+    else:
+        assert (waited, said) == ([refusal.SILENT] * 2, "")
+
+
 def test_no_other_flag_is_one_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of any trainer: torchrun refuses what begins like a flag of its own, wherever it stands."""
     from torch.distributed.run import get_args_parser

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from arbitor.refusal import USAGE_ERROR, Parser, speaks
+from arbitor.refusal import Parser
 
 from ..options import CHOICES, Options, problem, value_problem
 
@@ -41,19 +40,6 @@ class Asked:
     kind: str
 
 
-SILENT = 10.0  # seconds that a process waits that does not speak: a launcher ends all when one has ended
-
-
-class _Flags(Parser):
-    """Of several processes with one command line, one says what is wrong with it, and ends first."""
-
-    def error(self, message: str) -> NoReturn:
-        if speaks():
-            super().error(message)
-        time.sleep(SILENT)
-        raise SystemExit(USAGE_ERROR)
-
-
 def parse(
     description: str,
     arguments: Sequence[str] | None = None,
@@ -67,7 +53,7 @@ def parse(
     decides is looked at by who reads it."""
     base = dataclasses.replace(Options(), **defaults)
     shown = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    parser = _Flags(
+    parser = Parser(
         prog=prog, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     _add_data_flags(parser, kind)
