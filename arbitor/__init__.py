@@ -19,13 +19,13 @@ if (_ROOT / "kernels").is_dir() and (_ROOT / "pyproject.toml").is_file():
     __path__.append(str(_ROOT))
 
 _EXPORTED = {
-    "FloatBias": "api.ternarize",
+    "FloatBias": "api.modules",
     "Ranks": "ranks",
     "TernaryEmbeddingTable": "components",
     "TernaryLinear": "components",
     "TernaryOptimizer": "api.optimizer",
     "Ternarized": "api.ternarize",
-    "TiedTable": "api.ternarize",
+    "TiedTable": "api.modules",
     "UpdateReport": "update",
     "end_ranks": "ranks",
     "join_ranks": "runtime",
@@ -35,10 +35,10 @@ _EXPORTED = {
 }
 
 if TYPE_CHECKING:
+    from .api.modules import FloatBias as FloatBias
+    from .api.modules import TiedTable as TiedTable
     from .api.optimizer import TernaryOptimizer as TernaryOptimizer
-    from .api.ternarize import FloatBias as FloatBias
     from .api.ternarize import Ternarized as Ternarized
-    from .api.ternarize import TiedTable as TiedTable
     from .api.ternarize import parameter_count as parameter_count
     from .api.ternarize import ternarize as ternarize
     from .components import TernaryEmbeddingTable as TernaryEmbeddingTable

@@ -7,33 +7,20 @@ gradient anywhere is seen before any module has changed (ARB-RUN-005).
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import nn
 
 from arbitor.kernels import registry
 
 from .gradients import sums
-from .gradients.capture import (
-    WEIGHT_GRADIENT,
-    EmbeddingCapture,
-    EmbeddingFunction,
-    LinearCapture,
-    LinearFunction,
-    Pass,
-    Revision,
-    ShownWeight,
-)
-from .gradients.compiled import new_call, number_of
-from .ranks import POISONED, Ranks, quantise_on_ranks
-from .schedule import UpdateRule
-from .state import TernaryShape, check_state, read_numbers
-
-IDS = 2**28  # of tensors: 16 streams each, numbered in 32 bits
+from .gradients.capture import WEIGHT_GRADIENT, EmbeddingCapture, LinearCapture, ShownWeight
+from .gradients.trainable import Trainable
+from .ranks import POISONED, quantise_on_ranks
+from .schedule import UpdateRule, settings_in
+from .state import NUMBERS, TernaryShape, check_state, read_numbers
 
 
 @dataclass(frozen=True)
@@ -58,20 +45,18 @@ def rms_norm(x: torch.Tensor) -> torch.Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
 
 
-class TernaryModule(nn.Module):
+class TernaryModule(Trainable):
     """State of one ternary matrix [rows, columns] and what its updates share.
 
     `tensor_id` numbers the random bits of the matrix; two of one model must not be alike. None draws one from
     torch's generator, as nn.Linear draws its weights: `torch.manual_seed` repeats it.
 
-    `trainable` is a parameter of no elements, and in no state: where it requires no grad the module is
-    frozen. So `requires_grad_` of a module around it, and loops over parameters, do to it what they say.
+    `trainable`, a parameter of no elements, says whether it learns (gradients/trainable.py).
     """
 
     codes: torch.Tensor
     t_accum: torch.Tensor
     e: torch.Tensor
-    trainable: nn.Parameter
 
     def __init__(
         self,
@@ -87,26 +72,18 @@ class TernaryModule(nn.Module):
     ) -> None:
         super().__init__()
         if tensor_id is None:
-            tensor_id = int(torch.randint(IDS, (), dtype=torch.int64, device="cpu"))
+            tensor_id = int(torch.randint(NUMBERS["tensor_id"][1] + 1, (), dtype=torch.int64, device="cpu"))
         e = initial_exponent(columns)
         self.shape = TernaryShape(rows, columns, group_size, e - e_span // 2, e_span)
         self.seed, self.tensor_id, self.updates = seed, tensor_id, 0
         self.settings = UpdateRule()
         self.frozen = False
-        self.agreed = False  # whether all ranks are known to have the same state
-        self.label, self.number = type(self).__name__, number_of(self)
-        self._captures: list[Any] = []
-        self.passes: list[weakref.ref[Pass]] = []  # of backwards that have not come to their end
-        self.revision = Revision()
-        self.ranks: Ranks | None = None
         self._asked = registry.asked_for(backend)
         self._taken = ("", "")  # device type and backend
         codes = self.backend.initialise(rows, columns, seed, tensor_id)
         self.register_buffer("codes", codes.to(device or torch.get_default_device()))
         self._shape_of(self.get_extra_state())  # refuses what is out of range
-        with torch.inference_mode(False):  # a leaf of graphs to come
-            leaf = torch.empty(0, dtype=torch.float32, device=self.codes.device)
-            self.trainable = _marked(nn.Parameter(leaf))
+        self.place_trainable(self.codes.device)
         groups = (rows, self.shape.groups)
         self._add_buffer("t_accum", (rows, columns), torch.int8)
         self._add_buffer("e", groups, torch.int8, e)
@@ -125,24 +102,6 @@ class TernaryModule(nn.Module):
         shown: torch.Tensor = ShownWeight.apply(self.trainable, [weight], self.label)  # type: ignore[no-untyped-call]
         return shown
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "weight":
-            raise AttributeError(
-                f"{self.label}.weight is computed from integers, and cannot be set: load a state, or put "
-                "another layer in the place of this one"
-            )
-        super().__setattr__(name, value)
-
-    @property
-    def trains(self) -> bool:
-        """Whether it is not frozen: no graph is built for one that is, and an update passes it by."""
-        return self.trainable.requires_grad
-
-    @property
-    def owned(self) -> bool:
-        """Whether `trainable` is the module's own, and says by its gradient whether captures count."""
-        return hasattr(self.trainable, "is_arbitors")
-
     @property
     def backend(self) -> registry.Backend:
         """The backend of this module on the device that its state is on; kept by name, so the module can be
@@ -156,82 +115,6 @@ class TernaryModule(nn.Module):
     def stream(self, purpose: int) -> int:
         """Stream of the random bits of this tensor (ARB-RNG-002)."""
         return 16 * self.tensor_id + purpose
-
-    def rows_of(self, tokens: torch.Tensor) -> torch.Tensor:
-        """tokens int64 [...] -> float32 [..., columns]: rows by token, whose gradient is captured. Raises
-        ValueError for a token outside of them."""
-        flat = tokens.reshape(-1)
-        if not len(flat):
-            return torch.zeros(*tokens.shape, self.shape.columns, device=tokens.device)
-        return self._call("embedding", flat).view(*tokens.shape, -1)
-
-    def _call(self, kind: Literal["linear", "embedding"], flat: torch.Tensor) -> torch.Tensor:
-        """The output of tokens in one row or matrix. Raises RuntimeError under transformations of torch that
-        would lose what their backward captures."""
-        if "trainable" not in self._parameters:  # a part of a flat parameter, during a forward
-            raise RuntimeError(
-                f"{self.label} is inside of FullyShardedDataParallel, which hides its parameter: use "
-                "torch.distributed.fsdp.fully_shard, or DistributedDataParallel"
-            )
-        if torch.compiler.is_exporting():
-            raise RuntimeError(f"{self.label} cannot be exported: torch.export takes no ternary weights")
-        # a parameter starts the graph; none without gradients, and none if it is frozen
-        leaf = self.trainable if torch.is_grad_enabled() else self.trainable.detach()
-        if torch.compiler.is_compiling():
-            kept = torch.is_grad_enabled() and (leaf.requires_grad or flat.requires_grad)
-            features = self.shape.rows if kind == "linear" else self.shape.columns
-            operator = getattr(torch.ops.arbitor, kind)
-            compiled: torch.Tensor = operator(flat, leaf, self.number, features, kept, new_call())[0]
-            return compiled
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            raise RuntimeError(
-                f"{self.label} cannot be called under torch.func: its gradient is captured, and comes by "
-                "backward() or torch.autograd.grad"
-            )
-        function: Any = LinearFunction if kind == "linear" else EmbeddingFunction
-        y: torch.Tensor = function.apply(flat, leaf, self)
-        return y
-
-    def next_number(self, count: int) -> int:
-        """Number of the first of the tokens that are captured next, `count` on this rank (ARB-RNG-006); all
-        ranks' tokens of a call are numbered in rank order (ARB-RANK-002). Raises ValueError for more than an
-        update may have (ARB-LIN-008)."""
-        rank, size = (self.ranks.rank, self.ranks.size) if self.ranks else (0, 1)
-        passes = [passed for passed in (known() for known in self.passes) if passed is not None]
-        captures = [*self.captures, *(passed.capture for passed in passes if passed.capture is not None)]
-        sums.check_tokens(self.label, size * (count + sum(len(capture.dy) for capture in captures)))
-        return size * sum(len(capture.dy) for capture in captures) + rank * count
-
-    @property
-    def captures(self) -> list[Any]:
-        """What backward left, in its order: of a gradient that is still there (ARB-RUN-006)."""
-        if self._captures and self.trainable.grad is None and self.owned:
-            self._captures.clear()  # zero_grad, of whatever has the parameter
-        return self._captures
-
-    def keep_capture(self, capture: Any) -> None:
-        """Another one, at its place: of passes that end together, the one that began first ends first."""
-        self._captures.append(capture)
-        self._captures.sort(key=lambda kept: kept.first_row)
-
-    def clear_captures(self) -> None:
-        """Forget what backward left, and start numbering tokens again (ARB-RUN-006)."""
-        self._captures.clear()
-        self.passes.clear()
-        self.trainable.grad = None
-
-    def _revised(self, became: str) -> None:
-        """The weights are others now, or elsewhere: what was captured for them goes, and a forward from
-        before has no backward any more (ARB-RUN-004)."""
-        self.clear_captures()
-        self.revision = Revision(became)
-        self.agreed = self.agreed and became == "updated"
-
-    def capture_of_rows(
-        self, first: int, tokens: torch.Tensor, dy: torch.Tensor
-    ) -> LinearCapture | EmbeddingCapture:
-        """The gradient dy float32 [T, D] of rows by token."""
-        raise NotImplementedError
 
     def prepare(self) -> Prepared:
         """Quantise the captured gradients over all calls of the step; changes nothing."""
@@ -301,16 +184,12 @@ class TernaryModule(nn.Module):
             if own is not None and own.is_inference():  # made in that mode: out of it nothing is copied there
                 self._buffers[name] = own.clone()
         self.settings = settings or self.settings
-        trainable, missing = prefix + "trainable", rest[2]
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        if trainable in missing:
-            missing.remove(trainable)
         if any(prefix + name in state_dict for name in (*self._buffers, "_extra_state")):
             self._revised("loaded")
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        del destination[prefix + "trainable"]
         metadata = getattr(destination, "_metadata", {}).get(prefix[:-1])
         if metadata is not None:
             metadata["settings"] = vars(self.settings).copy()
@@ -318,26 +197,16 @@ class TernaryModule(nn.Module):
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> TernaryModule:
         """Devices may change, dtypes never do (ARB-STATE-007); captures belong to the old device and go, and
         stay where nothing moves."""
-        before, trainable = dict(self._buffers), self._parameters.pop("trainable")
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
         for name, old in before.items():
             new = self._buffers[name]
             if old is not None and new is not None and new.dtype != old.dtype:
                 self._buffers[name] = old.to(new.device)
-        assert trainable is not None
-        self.trainable = _placed(trainable, self.codes.device)
+        self.place_trainable(self.codes.device)
         if any(self._buffers[name] is not old for name, old in before.items()):
             self._revised("moved")
         return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: a backward that runs is of this module alone."""
-        return {**self.__dict__, "passes": []}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.number = number_of(self)
-        _marked(self.trainable)  # attributes of a parameter are not copied
 
     def extra_repr(self) -> str:
         shape = self.shape
@@ -373,7 +242,7 @@ class TernaryLinear(TernaryModule):
         flat = x.reshape(-1, x.shape[-1]).float().contiguous()
         if not len(flat):  # no token, nothing to capture
             return flat.new_zeros(*x.shape[:-1], self.shape.rows) + flat.sum()
-        return self._call("linear", _seen(flat)).view(*x.shape[:-1], -1)
+        return self.call("linear", flat).view(*x.shape[:-1], -1)
 
     def capture_of_rows(self, first: int, tokens: torch.Tensor, dy: torch.Tensor) -> LinearCapture:
         """Of rows that a tied table took: as if each were an input whose output gradient is 1 at its token
@@ -450,39 +319,6 @@ class TernaryEmbeddingTable(TernaryModule):
     def _operation(self) -> Callable[..., torch.Tensor]:
         operation: Callable[..., torch.Tensor] = self.backend.embedding_update
         return operation
-
-
-def settings_in(metadata: Mapping[str, Any], prefix: str) -> UpdateRule | None:
-    """The settings that came with the state of a module, if some did (ARB-RUN-016). Raises ValueError or
-    TypeError."""
-    found = metadata.get("settings")
-    if found is None:
-        return None
-    if not isinstance(found, dict) or found.keys() != UpdateRule.__dataclass_fields__.keys():
-        raise ValueError(f"settings of {prefix[:-1]} are {found!r}, expected {[*vars(UpdateRule())]}")
-    return UpdateRule(**found)
-
-
-def _marked(trainable: nn.Parameter) -> nn.Parameter:
-    """It as ours: `fully_shard` puts others in its place, which cannot have a gradient of no elements."""
-    trainable.is_arbitors = True  # type: ignore[attr-defined]
-    return trainable
-
-
-def _placed(trainable: nn.Parameter, device: torch.device) -> nn.Parameter:
-    """It on `device`: the same object, which optimisers hold, but where torch makes another one too."""
-    if trainable.device == device:
-        return trainable
-    moved = torch.empty(0, dtype=trainable.dtype, device=device)
-    if "meta" in (trainable.device.type, device.type):
-        return _marked(nn.Parameter(moved, trainable.requires_grad))
-    trainable.data = moved
-    return trainable
-
-
-def _seen(x: torch.Tensor) -> torch.Tensor:
-    """Without its graph under torch.no_grad(), where an autograd function would still be told of it."""
-    return x if torch.is_grad_enabled() else x.detach()
 
 
 def _join(parts: list[torch.Tensor], dim: int = 0) -> torch.Tensor:

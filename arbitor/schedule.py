@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from arbitor.kernels.operations import RULES, SCALAR_RANGES
+
+Q16 = 1 << 16  # 1.0
 
 
 @dataclass(frozen=True)
 class UpdateRule:
-    """Settings of the update (section 6); gains are Q16 integers, 65536 is 1.0.
+    """Settings of the update (section 6); gains are Q16 integers.
 
     Raises ValueError for a value out of range and TypeError for one that is no int: an update would meet it
     when other modules have changed already.
@@ -33,6 +37,17 @@ class UpdateRule:
                 raise TypeError(f"{name} must be an int, got {type(value).__name__}")
             if not lowest <= value <= highest:
                 raise ValueError(f"{name} must be in {lowest}..{highest}, got {value}")
+
+
+def settings_in(metadata: Mapping[str, Any], prefix: str) -> UpdateRule | None:
+    """The settings that came with the state of a module, if some did (ARB-RUN-016). Raises ValueError or
+    TypeError."""
+    found = metadata.get("settings")
+    if found is None:
+        return None
+    if not isinstance(found, dict) or found.keys() != UpdateRule.__dataclass_fields__.keys():
+        raise ValueError(f"settings of {prefix[:-1]} are {found!r}, expected {[*vars(UpdateRule())]}")
+    return UpdateRule(**found)
 
 
 def scheduled_gain(gain: int, done: int, total: int) -> int:

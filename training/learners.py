@@ -17,11 +17,11 @@ from torch import nn
 
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.ranks import Ranks
-from arbitor.schedule import scheduled_gain, scheduled_scale_gain
+from arbitor.schedule import Q16, scheduled_gain, scheduled_scale_gain
 from arbitor.update import ternary_modules
 
 from .baselines import BaselineParts
-from .options import Q16, Options
+from .options import Options
 from .ternary_runtime import configure_ternary_training, join_ranks
 
 WARMUP = 40  # updates, of a baseline's learning rate

@@ -14,10 +14,9 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 from arbitor.kernels.operations import RULES, SCALAR_RANGES
 from arbitor.kernels.reading import said
-from arbitor.schedule import UpdateRule
+from arbitor.schedule import Q16, UpdateRule
 
 DEFAULTS = UpdateRule()
-Q16 = 1 << 16
 
 # what a flag takes that names one of a few
 CHOICES: dict[str, tuple[Any, ...]] = {

@@ -1,1 +1,1 @@
-"""Ternary layers in a model of one's own, under the names that `arbitor` exports. Imports the runtime."""
+"""Ternary layers in a model of one's own, by the names that `arbitor` exports. Imports the runtime, gradients."""

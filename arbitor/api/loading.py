@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from ..components import TernaryModule, settings_in
+from ..components import TernaryModule
+from ..schedule import settings_in
 from ..update import ternary_modules
 
 

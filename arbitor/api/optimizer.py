@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from ..runtime import configure_ternary_training
-from ..schedule import UpdateRule, scheduled_gain, scheduled_scale_gain
+from ..schedule import Q16, UpdateRule, scheduled_gain, scheduled_scale_gain
 from ..update import UpdateReport, require_own_bits, ternary_modules, update_memory
 from .loading import check_before_loading, leave_to_ranks
 
-Q16 = 1 << 16
 VERSION = 1
 
 
@@ -116,12 +115,11 @@ class TernaryOptimizer:
         Raises as `step` does.
         """
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        parameters = [parameter for group in floats.param_groups for parameter in group["params"]]
-        signals = {
-            f"gradient of {names.get(id(parameter), f'float parameter {number}')}": _worst(parameter.grad)
-            for number, parameter in enumerate(parameters)
-            if parameter.grad is not None
-        }
+        signals = {}
+        for number, parameter in enumerate(p for group in floats.param_groups for p in group["params"]):
+            if parameter.grad is not None:
+                name = names.get(id(parameter), f"float parameter {number}")
+                signals[f"gradient of {name}"] = _zero_if_finite(parameter.grad)
         report = self.step(loss_signal, signals=signals)
         if report.skipped is None:
             floats.step() if scaler is None else scaler.step(floats)
@@ -165,8 +163,8 @@ class TernaryOptimizer:
         self.steps, self.total_steps = steps, total
 
 
-def _worst(gradient: torch.Tensor) -> torch.Tensor:
-    """A number of a gradient [] that is finite where all of it are; of a DTensor, this rank's part."""
+def _zero_if_finite(gradient: torch.Tensor) -> torch.Tensor:
+    """0 [] if all of a gradient is finite, else NaN; of a DTensor, this rank's part."""
     local: torch.Tensor = getattr(gradient, "to_local", lambda: gradient)()
     return (local.detach().float() * 0).sum()
 

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from ..components import TernaryEmbeddingTable, TernaryLinear, TernaryModule
+from ..components import TernaryEmbeddingTable, TernaryLinear
 from ..update import ternary_modules
 from .loading import check_before_loading, leave_to_ranks
+from .modules import FloatBias, TiedTable
 
 Keep = str | Callable[[str, nn.Module], bool]
-MOST_ID = 2**28 - 1  # 16 streams a tensor, numbered in 32 bits
 
 
 @dataclass(frozen=True)
@@ -31,45 +31,6 @@ class Ternarized:
         return (
             f"{len(self.swapped)} modules are ternary: {', '.join(self.swapped)}; {len(self.kept)} kept{kept}"
         )
-
-
-class TiedTable(nn.Module):
-    """The table of a tied pair: rows of the linear layer, which has the state. Its gradient is captured there
-    (ARB-EMB-006)."""
-
-    def __init__(self, linear: TernaryLinear) -> None:
-        super().__init__()
-        self._of = (linear,)  # no submodule: the layer is one where it is
-        self.num_embeddings, self.embedding_dim = linear.out_features, linear.in_features
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """float32 [V, D], computed, read-only."""
-        return self._of[0].weight
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """tokens int64 [...] -> y float32 [..., D]. Raises ValueError for a token outside the table."""
-        return self._of[0].rows_of(tokens)
-
-
-class FloatBias(nn.Module):
-    """A ternary layer and a float bias behind it: y = x W^T + b. `bias` is a parameter for a float
-    optimiser."""
-
-    def __init__(self, linear: TernaryLinear, bias: nn.Parameter) -> None:
-        super().__init__()
-        self.linear, self.bias = linear, bias
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """float32 [O, I], computed, read-only."""
-        return self.linear.weight
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [..., I] -> y float32 [..., O]."""
-        y: torch.Tensor = self.linear(x) + self.bias
-        return y
 
 
 def ternarize(
@@ -235,9 +196,5 @@ def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 def parameter_count(model: nn.Module) -> dict[str, int]:
     """{"trits": of all ternary modules, "floats": elements of all parameters}. `sum(p.numel())` sees the
     floats alone: ternary weights are no parameters."""
-    trits = sum(module.shape.rows * module.shape.columns for module in _once(model))
+    trits = sum(module.shape.rows * module.shape.columns for module in ternary_modules(model).values())
     return {"trits": trits, "floats": sum(parameter.numel() for parameter in model.parameters())}
-
-
-def _once(model: nn.Module) -> list[TernaryModule]:
-    return [module for module in model.modules() if isinstance(module, TernaryModule)]

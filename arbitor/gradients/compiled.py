@@ -63,7 +63,7 @@ def linear(
 
 @linear.register_fake
 def _(
-    x: torch.Tensor, trainable: torch.Tensor, module: int, features: int, kept: bool, call: int
+    x: torch.Tensor, _trainable: torch.Tensor, _module: int, features: int, kept: bool, _call: int
 ) -> tuple[torch.Tensor, ...]:
     tokens, columns = x.shape
     q_t = x.new_empty((columns, tokens) if kept else 0, dtype=torch.int8)
@@ -76,33 +76,24 @@ def linear_gradient(
     q_t: torch.Tensor,
     e_x: torch.Tensor,
     ticket: torch.Tensor,
-    trainable: torch.Tensor,
     module: int,
     needed: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """dy float32 [T, O] -> dx float32 [T, I], of no elements if it is not `needed`, and the gradient of
     `trainable`."""
     dx = linear_backward(_modules[module], int(ticket), dy, q_t, e_x, needed)
-    return dy.new_empty(0) if dx is None else dx, torch.empty_like(trainable)
+    return dy.new_empty(0) if dx is None else dx, dy.new_empty(0)
 
 
 @linear_gradient.register_fake
-def _(
-    dy: torch.Tensor,
-    q_t: torch.Tensor,
-    e_x: torch.Tensor,
-    ticket: torch.Tensor,
-    trainable: torch.Tensor,
-    module: int,
-    needed: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    dx = dy.new_empty(dy.shape[0], q_t.shape[0]) if needed else dy.new_empty(0)
-    return dx, torch.empty_like(trainable)
+def _(dy: torch.Tensor, q_t: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    *_, needed = rest
+    return dy.new_empty((dy.shape[0], q_t.shape[0]) if needed else 0), dy.new_empty(0)
 
 
 def _keep_linear(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    _, trainable, ctx.module, *_ = inputs
-    ctx.save_for_backward(*output[1:], trainable)
+    ctx.module = inputs[2]
+    ctx.save_for_backward(*output[1:])
     ctx.set_materialize_grads(False)
 
 
@@ -125,30 +116,28 @@ def embedding(
 
 @embedding.register_fake
 def _(
-    tokens: torch.Tensor, trainable: torch.Tensor, module: int, features: int, kept: bool, call: int
+    tokens: torch.Tensor, _trainable: torch.Tensor, _module: int, features: int, *_: Any
 ) -> tuple[torch.Tensor, ...]:
     return tokens.new_empty(tokens.shape[0], features, dtype=torch.float32), _no_ticket()
 
 
 @torch.library.custom_op("arbitor::embedding_backward", mutates_args=())
 def embedding_gradient(
-    dy: torch.Tensor, tokens: torch.Tensor, ticket: torch.Tensor, trainable: torch.Tensor, module: int
+    dy: torch.Tensor, tokens: torch.Tensor, ticket: torch.Tensor, module: int
 ) -> torch.Tensor:
     """dy float32 [T, D] -> the gradient of `trainable`."""
     embedding_backward(_modules[module], int(ticket), dy, tokens.clone())
-    return torch.empty_like(trainable)
+    return dy.new_empty(0)
 
 
 @embedding_gradient.register_fake
-def _(
-    dy: torch.Tensor, tokens: torch.Tensor, ticket: torch.Tensor, trainable: torch.Tensor, module: int
-) -> torch.Tensor:
-    return torch.empty_like(trainable)
+def _(dy: torch.Tensor, *_: Any) -> torch.Tensor:
+    return dy.new_empty(0)
 
 
 def _keep_embedding(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    tokens, trainable, ctx.module, *_ = inputs
-    ctx.save_for_backward(tokens, output[1], trainable)
+    ctx.module = inputs[2]
+    ctx.save_for_backward(inputs[0], output[1])
     ctx.set_materialize_grads(False)
 
 

@@ -41,7 +41,7 @@ SUITE = {
 }
 # house: its rooms, and which other rooms of the house each may import
 HOUSES: dict[str, dict[str, str]] = {
-    "arbitor": {"gradients": "", "api": "", "judge": "", "inspection": "", "bench": "judge"},
+    "arbitor": {"gradients": "", "api": "gradients", "judge": "", "inspection": "", "bench": "judge"},
     "arbitor/judge": {"report": "", "mutants": ""},
     "conformance": SUITE,
     "conformance/draw": {"recipes": ""},

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +273,7 @@ def test_the_one_that_speaks_ends_first(
 ) -> None:
     """Or a launcher ends it before it has spoken: the others wait, whatever they end for."""
     waited: list[float] = []
-    monkeypatch.setattr(refusal.time, "sleep", waited.append)
+    monkeypatch.setattr(time, "sleep", waited.append)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", rank)
     with pytest.raises(SystemExit) as ended:
