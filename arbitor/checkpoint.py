@@ -85,10 +85,15 @@ def state_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     """SHA-256 in hex over names, dtypes, shapes and elements, in the order of the names (ARB-STATE-008).
 
     Takes tensors of any dtype, shape and device; the floats of baselines count under their torch names.
+    Raises TypeError for one of which this process has a part.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach()
+        if hasattr(tensor, "full_tensor"):
+            raise TypeError(
+                f"{name} is a DTensor, of which each process has a part: hash full_tensor() of it"
+            )
         digest.update(name.encode() + b"\0" + str(tensor.dtype).removeprefix("torch.").encode() + b"\0")
         for extent in (tensor.dim(), *tensor.shape):
             digest.update(extent.to_bytes(8, "little"))

@@ -1,1 +1,1 @@
-"""Ternary layers in a model of one's own, by the names that `arbitor` exports. Imports the runtime, gradients."""
+"""Ternary layers in a model of one's own, exported from `arbitor`. Imports the runtime and gradients."""

@@ -79,27 +79,50 @@ def loss_of(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
 
 
+class Lost(Exception):
+    """Of memory that ran out, say."""
+
+
+def lose_it(*_: object) -> None:
+    """A hook that raises it."""
+    raise Lost
+
+
 Between = Callable[[GPT, torch.Tensor], object]
 
 
-def train(
-    model: GPT, steps: int = 3, micro: int = 1, before: Between | None = None, between: Between | None = None
-) -> str:
-    """The hash of the whole state after so many steps of so many microbatches. `before` is called before each
-    step's forward, `between` between each forward and its backward."""
+def train(model: GPT, steps: int = 3, **how: Any) -> str:
+    """The hash of the whole state after what `run` does."""
+    run(model, steps, **how)
+    return state_hash(model.state_dict())
+
+
+def run(
+    model: GPT,
+    steps: int = 3,
+    micro: int = 1,
+    before: Between | None = None,
+    between: Between | None = None,
+    *,
+    net: Any = None,
+    share: Callable[[torch.Tensor], torch.Tensor] = lambda batch: batch,
+    lr: float = 1e-2,
+) -> None:
+    """So many steps of so many microbatches. `before` is called before each
+    step's forward, `between` between each forward and its backward; `net` is what wraps the model, `share`
+    gives the part of a batch, `lr` is that of the floats."""
     device = str(next(model.parameters()).device.type)
     ternary = arbitor.TernaryOptimizer(model, gain=8.0, accum_threshold=4, total_steps=steps)
-    floats = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for batch in batches(device, steps):
+    floats = torch.optim.AdamW(model.parameters(), lr=lr)
+    for batch in map(share, batches(device, steps)):
         ternary.zero_grad()
         floats.zero_grad()
         if before is not None:
             before(model, batch)
         for part in batch.chunk(micro):
-            loss = loss_of(model, part) / micro
+            loss = loss_of(model if net is None else net, part) / micro
             if between is not None:
                 between(model, part)
             loss.backward()
         floats.step()
-        ternary.step()
-    return state_hash(model.state_dict())
+        assert ternary.step().skipped is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import arbitor
 from arbitor.checkpoint import state_hash
-from arbitor.conformance.api.gpt import GPT, batches, loss_of, made
+from arbitor.conformance.api.gpt import GPT, batches, loss_of, made, run
 from arbitor.update import ternary_modules
 
 CHANGES = ("seed", "before", "after")  # of rank 1: made, loaded before joining, loaded after a step
@@ -56,23 +57,20 @@ def refused(change: str, ranks: arbitor.Ranks) -> str:
     return "nothing"
 
 
-def train(way: str, ranks: arbitor.Ranks | None, backend: str = "torch") -> str:
-    """Three steps with float parameters that stay -> the hash of what is ternary."""
-    model = made("cpu", backend)
-    for parameter in model.parameters():
-        if parameter.numel() and way != "DDP":  # which refuses a model without any
-            parameter.requires_grad_(False)
+def trained(way: str, ranks: arbitor.Ranks | None) -> str:
+    """Three steps, in which float parameters stay -> the hash of what is ternary."""
+    model = made("cpu", "torch")
     if ranks is not None:
         arbitor.join_ranks(model)
-    net = WAYS[way](model)
-    ternary = arbitor.TernaryOptimizer(model, gain=8.0, accum_threshold=4)
-    for batch in batches("cpu", 3):
-        ternary.zero_grad()
-        loss_of(net, batch if ranks is None else ranks.slice(batch)).backward()
-        assert ternary.step().modules_updated == 9
-    found = ternary_modules(model)
-    state = {f"{name}.{key}": t for name, module in found.items() for key, t in module.state().items()}
-    return state_hash(state)
+    how: dict[str, Any] = {} if ranks is None else {"net": WAYS[way](model), "share": ranks.slice}
+    run(model, lr=0.0, **how)
+    if way == "fully_shard":
+        with suppress(TypeError):
+            state_hash(model.state_dict())
+            return "the hash of a part"
+    return state_hash(
+        {f"{name}.{key}": t for name, m in ternary_modules(model).items() for key, t in m.state().items()}
+    )
 
 
 def say(line: str) -> None:
@@ -84,7 +82,7 @@ def say(line: str) -> None:
 if __name__ == "__main__":
     joined = arbitor.start_ranks("cpu")
     for each in sys.argv[1:]:
-        say(f"{each}: {train(each, joined)}")
+        say(f"{each}: {trained(each, joined)}")
     assert joined is not None
     for each in CHANGES:
         say(f"{each}: {refused(each, joined)}")

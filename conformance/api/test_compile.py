@@ -3,7 +3,6 @@ refused in one sentence."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import nn
 
 import arbitor
 from arbitor.checkpoint import state_hash
-from arbitor.conformance.api.gpt import CONTEXT, VOCABULARY, WIDTH, batches, loss_of, made
+from arbitor.conformance.api.gpt import CONTEXT, VOCABULARY, WIDTH, batches, loss_of, made, train
 from arbitor.conformance.judge.target import Target
 
 # what inductor imports is older than the rest of torch
@@ -34,26 +33,10 @@ def _as_it_was() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def ternary_hash(model: nn.Module) -> str:
-    """Of what is integers: compiled float work has other sums."""
-    state = model.state_dict()
-    return state_hash({name: tensor for name, tensor in state.items() if not tensor.is_floating_point()})
-
-
-def trained(target: Target, wrap: Wrap, **how: Any) -> tuple[str, list[float]]:
-    """The ternary state and the losses of three steps with float parameters that stay."""
+def trained(target: Target, wrap: Wrap, **how: Any) -> str:
+    """The state after three steps in which float parameters stay: a compiler gives them other bits."""
     model = made(target.device, target.backend.name, **how)
-    for parameter in model.parameters():
-        parameter.requires_grad_(not parameter.numel())
-    ternary = arbitor.TernaryOptimizer(model, gain=8.0, accum_threshold=4)
-    net, losses = wrap(model), []
-    for batch in batches(target.device, 3):
-        ternary.zero_grad()
-        loss = loss_of(net, batch)
-        loss.backward()
-        assert ternary.step().modules_updated == 9
-        losses.append(loss.item())
-    return ternary_hash(model), losses
+    return train(model, net=wrap(model), lr=0.0)
 
 
 def need_compiler(target: Target, how: str) -> None:
@@ -65,12 +48,12 @@ def need_compiler(target: Target, how: str) -> None:
 @pytest.mark.parametrize("how", COMPILED)
 def test_a_compiled_model_learns_the_same(target: Target, how: str) -> None:
     need_compiler(target, how)
-    (plain, losses), (state, others) = (
-        trained(target, wrap) for wrap in (lambda m: m, lambda m: torch.compile(m, **COMPILED[how]))
-    )
-    assert all(map(math.isfinite, others))
+    before = state_hash(made(target.device, target.backend.name).state_dict())
+    plain = trained(target, lambda m: m)
+    compiled = trained(target, lambda m: torch.compile(m, **COMPILED[how]))
+    assert before not in (plain, compiled)
     if how.startswith("aot"):  # the same float work; inductor has sums of its own
-        assert (state, others) == (plain, losses)
+        assert compiled == plain
 
 
 @pytest.mark.clause("ARB-RUN-015", "ARB-RUN-003", "ARB-RNG-006")
@@ -154,11 +137,15 @@ def test_compiled_without_gradients(target: Target) -> None:
     assert [bool(module.captures) for module in (model.table, model.blocks[0].up)] == [True, False]
 
 
+UNDER = "TernaryLinear cannot be called under torch.func"
 TRANSFORMS: dict[str, tuple[Callable[[nn.Module, torch.Tensor], object], str]] = {
-    "grad": (lambda m, x: torch.func.grad(lambda x: m(x).sum())(x), "under torch.func"),
-    "vmap": (lambda m, x: torch.func.vmap(m)(x), "under torch.func"),
-    "jacrev": (lambda m, x: torch.func.jacrev(m)(x), "under torch.func"),
-    "export": (lambda m, x: torch.export.export(m, (x,)), "cannot be exported"),
+    "grad": (
+        lambda m, x: torch.func.grad(lambda x: m(x).sum())(x),
+        UNDER,
+    ),
+    "vmap": (lambda m, x: torch.func.vmap(m)(x), UNDER),
+    "jacrev": (lambda m, x: torch.func.jacrev(m)(x), UNDER),
+    "export": (lambda m, x: torch.export.export(m, (x,)), "TernaryLinear cannot be exported"),
 }
 
 
@@ -167,7 +154,6 @@ TRANSFORMS: dict[str, tuple[Callable[[nn.Module, torch.Tensor], object], str]] =
 def test_what_is_refused(target: Target, transform: str) -> None:
     layer = arbitor.TernaryLinear(WIDTH, VOCABULARY, backend=target.backend.name, device=target.device)
     call, words = TRANSFORMS[transform]
-    with pytest.raises(Exception, match=f"TernaryLinear cannot be (called|exported).*|{words}") as refused:
+    with pytest.raises(Exception, match=words):
         call(nn.Sequential(layer), torch.ones(CONTEXT, 3, WIDTH, device=target.device))
-    assert words in str(refused.value)
     assert layer.captures == []

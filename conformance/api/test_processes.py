@@ -13,7 +13,7 @@ import torch
 
 import arbitor
 from arbitor.conformance.api.gpt import batches, loss_of, made
-from arbitor.conformance.api.processes import CHANGES, WAYS, train
+from arbitor.conformance.api.processes import CHANGES, WAYS, trained
 from arbitor.conformance.judge.target import Target
 
 
@@ -30,7 +30,7 @@ def test_every_way_ends_in_the_state_of_one(target: Target, one_thread: None) ->
         [*words, *script], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
-    alone = train("alone", None)
+    alone = trained("alone", None)
     for way in WAYS:
         assert re.findall(rf"{way}: (\w{{64}})", ended.stdout) == [alone] * 2, way
     for change in CHANGES:

@@ -103,7 +103,7 @@ PLANTED = [
     ("training/loop.py", "from reference import pack"),
     ("conformance/judge/target.py", "from arbitor.training.loop import train"),
     ("conformance/judge/target.py", "import importlib\nimportlib.import_module('arbitor.training.loop')"),
-    ("conformance/training/test_resume.py", "from training.loop import train"),
+    ("conformance/training/runs/test_resume.py", "from training.loop import train"),
     ("conformance/operations/packing/test_pack.py", "from conformance.target import Target"),
     ("conformance/oracle/packing.py", "import numpy"),
     ("conformance/oracle/packing.py", "from arbitor.reference.limits import POISONED"),

@@ -47,7 +47,7 @@ HOUSES: dict[str, dict[str, str]] = {
     "conformance/draw": {"recipes": ""},
     "conformance/operations": dict.fromkeys([*FAMILIES, "wide"], ""),
     "conformance/tools": {"fuzzing": "", "reports": ""},
-    "conformance/training": {"tasks": "", "settings": ""},
+    "conformance/training": {"tasks": "", "settings": "", "runs": ""},
     "kernels": {"plugins": "", "eager": "plugins", "triton": "plugins", "tilelang": "plugins"},
     "kernels/eager": FAMILY,
     "kernels/triton": FAMILY,

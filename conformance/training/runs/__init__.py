@@ -1,0 +1,1 @@
+"""Runs of trainers on disk: their folder, what goes wrong around it, and how one goes on."""
