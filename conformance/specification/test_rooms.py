@@ -46,7 +46,7 @@ HOUSES: dict[str, dict[str, str]] = {
     "conformance": SUITE,
     "conformance/draw": {"recipes": ""},
     "conformance/operations": dict.fromkeys([*FAMILIES, "wide"], ""),
-    "conformance/tools": {"fuzzing": "", "reports": ""},
+    "conformance/tools": {"fuzzing": "", "reports": "", "strangers": ""},
     "conformance/training": {"tasks": "", "settings": "", "runs": ""},
     "kernels": {"plugins": "", "eager": "plugins", "triton": "plugins", "tilelang": "plugins"},
     "kernels/eager": FAMILY,

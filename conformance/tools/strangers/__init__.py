@@ -1,0 +1,1 @@
+"""Strangers' modules in a process of their own."""
