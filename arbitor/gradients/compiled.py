@@ -41,9 +41,16 @@ def new_call() -> int:
     return next(_numbers)
 
 
-# As torch.compiler.assume_constant_result does, which imports torch._dynamo and triton: too early for the
-# interpreter, which is asked for by name.
-new_call._dynamo_marked_constant = True  # type: ignore[attr-defined]
+def exporting() -> bool:
+    """Whether a graph is made for torch.export; what a trace of torch 2.11 makes of torch's own question is
+    always yes."""
+    return torch.compiler.is_exporting()
+
+
+# Asked while a graph is made. As torch.compiler.assume_constant_result does, which imports torch._dynamo and
+# triton: too early for the interpreter, which is asked for by name.
+for _asked in (new_call, exporting):
+    _asked._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _ticket(module: Capturing) -> torch.Tensor:

@@ -21,7 +21,7 @@ from ..ranks import Ranks
 from ..state import TernaryShape
 from . import sums
 from .capture import EmbeddingCapture, EmbeddingFunction, LinearCapture, LinearFunction, Pass, Revision
-from .compiled import new_call, number_of
+from .compiled import exporting, new_call, number_of
 
 
 class ComputedWeight(nn.Module):
@@ -105,7 +105,7 @@ class Trainable(ComputedWeight):
                 f"{self.label} is inside of FullyShardedDataParallel, which hides its parameter: use "
                 "torch.distributed.fsdp.fully_shard, or DistributedDataParallel"
             )
-        if torch.compiler.is_exporting():
+        if exporting():
             raise RuntimeError(f"{self.label} cannot be exported: torch.export takes no ternary weights")
         leaf: torch.Tensor = self.trainable
         if not torch.is_grad_enabled():  # or an autograd function is still told of graphs
