@@ -81,9 +81,9 @@ def parse(
 def _add_data_flags(parser: argparse.ArgumentParser, kind: str) -> None:
     data = parser.add_argument_group("data")
     if kind == "text":
-        data.add_argument(
-            "--text-data", "--data", dest="text_data", metavar="SOURCE",
-            help="a file, a folder, or 'tinyshakespeare' (fetched once); without it CPython's help topics",
+        _add_source(
+            data, "text", "SOURCE",
+            "a file, a folder, or 'tinyshakespeare' (fetched once); without it CPython's help topics",
         )  # fmt: skip
         data.add_argument("--ctx", type=int, help="bytes a sequence")
         data.add_argument(
@@ -91,9 +91,9 @@ def _add_data_flags(parser: argparse.ArgumentParser, kind: str) -> None:
             help="read on in the text and keep KV state between batches",
         )  # fmt: skip
     if kind == "audio":
-        data.add_argument(
-            "--audio-data", "--data", dest="audio_data", metavar="SOURCE",
-            help="a sound file or a folder of WAV and FLAC; without it a melody that is synthesised here",
+        _add_source(
+            data, "audio", "SOURCE",
+            "a sound file or a folder of WAV and FLAC; without it a melody that is synthesised here",
         )  # fmt: skip
         data.add_argument("--ctx", type=int, help="frames a window")
         data.add_argument("--frame", type=int, help="samples a frame")
@@ -103,11 +103,13 @@ def _add_data_flags(parser: argparse.ArgumentParser, kind: str) -> None:
     data.add_argument("--seed", type=int, help="of the model's bits and of the data order")
 
 
+def _add_source(data: argparse._ArgumentGroup, what: str, metavar: str, told: str) -> None:
+    """Where data of a kind comes from, by its own name and by one that is every trainer's."""
+    data.add_argument(f"--{what}-data", "--data", dest=f"{what}_data", metavar=metavar, help=told)
+
+
 def _add_image_flags(data: argparse._ArgumentGroup, kind: str) -> None:
-    data.add_argument(
-        "--image-data", "--data", dest="image_data", metavar="FOLDER",
-        help="images in one sub-folder a class; without it scikit-learn's digits",
-    )  # fmt: skip
+    _add_source(data, "image", "FOLDER", "images in one sub-folder a class; without it scikit-learn's digits")
     data.add_argument("--image-side", type=int, help="pixels a side, to which a folder's images are scaled")
     data.add_argument("--image-channels", type=int, choices=CHOICES["image_channels"], help="grey or RGB")
     data.add_argument("--patch", type=int, help="pixels a side of a patch, which is one position")
