@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -44,6 +45,21 @@ TAIL = 1000  # characters of stderr that a message repeats
 
 class ProgramFailed(RuntimeError):
     """The program died, hung or wrote something that is no answer; the message has the end of its stderr."""
+
+
+_programs: weakref.WeakSet[Program] = weakref.WeakSet()
+_running: set[Program] = set()  # kept, whoever forgets them: each has a process
+
+
+def programs() -> set[Program]:
+    """All that there are here, running or not."""
+    return set(_programs)
+
+
+@atexit.register
+def _close_all() -> None:
+    for program in set(_running):
+        program.close()
 
 
 def timeout() -> float:
@@ -106,7 +122,7 @@ class Program:
         self._stderr: IO[bytes] | None = None
         self._rest = b""
         self._number = 0
-        atexit.register(self.close)
+        _programs.add(self)
 
     def ask(self, fields: Mapping[str, Any], room: int = 0) -> dict[str, Any]:
         """The program's answer to one request, of `room` bytes and a little more.
@@ -142,6 +158,7 @@ class Program:
             self._stderr.close()
             self._temporary.cleanup()
             raise ProgramFailed(f"it {keeper.REFUSED}{error.strerror}: {error.filename}") from None
+        _running.add(self)
         os.close(theirs)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
@@ -179,6 +196,7 @@ class Program:
         process, self._process = self._process, None
         if process is None:
             return
+        _running.discard(self)
         os.close(self._lifeline)
         try:
             process.wait(timeout=ENDING)
