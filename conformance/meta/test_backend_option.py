@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -56,6 +57,9 @@ def test_triton_on_a_cpu_is_its_interpreter(tmp_path: Path) -> None:
     reason = why_not("triton")
     if reason is not None and "no module" in reason:
         pytest.skip(f"triton: {reason}")
+    refused = importlib.import_module("arbitor.kernels.triton.launch").why_not_interpreted()
+    if refused is not None:
+        pytest.skip(f"triton: {refused}")
     ended = suite(tmp_path, **{ENVIRONMENT_VARIABLE: "triton"})
     assert ended.returncode == 0, ended.stdout
     assert "backend: triton (arbitor.kernels.triton) on cpu, judged by arbitor.reference" in ended.stdout

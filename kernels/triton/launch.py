@@ -22,6 +22,11 @@ def why_not() -> str | None:
     """Reason why this backend cannot run here, or None."""
     if not INTERPRETED:
         return None if torch.cuda.is_available() else NO_DEVICE
+    return why_not_interpreted()
+
+
+def why_not_interpreted() -> str | None:
+    """Reason why Triton's interpreter cannot run here, or None."""
     # its loops take the int of an array of one element where their bound is an argument
     if _release(triton.__version__) < (3, 7) and _release(np.__version__) >= (2, 4):
         versions = f"the interpreter of Triton {triton.__version__} fails beside NumPy {np.__version__}"
