@@ -29,7 +29,7 @@ from arbitor.conformance.training.trainers import Runs, threads_kept
 from arbitor.judge.asked import NotUsable, asked_for
 from arbitor.judge.report.collected import collected_of
 from arbitor.judge.suite import interpret
-from arbitor.kernels.plugins.program import programs
+from arbitor.kernels.plugins.program import ending
 from arbitor.kernels.plugins.reach import WRITES
 from arbitor.kernels.registry import BACKENDS, ENVIRONMENT_VARIABLE, Backend
 
@@ -169,10 +169,8 @@ def backend(target: Target) -> Backend:
 @pytest.fixture(autouse=True)
 def _strangers_end() -> Iterator[None]:
     """Strangers' programs that came with a test end with it: each has a torch of its own."""
-    before = programs()
-    yield
-    for program in programs() - before:
-        program.stop()
+    with ending():
+        yield
 
 
 @pytest.fixture

@@ -33,6 +33,24 @@ def test_an_answer(made: Made) -> None:
     assert backend.arrays == "numpy"
 
 
+def test_what_is_made_meanwhile_ends(made: Made, tmp_path: Path) -> None:
+    """And its process is gone; what was there before runs on."""
+    older = made.backend()
+    older.pack(**GOOD)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    before = set(program._running)
+    with program.ending():
+        Made(folder).backend().pack(**GOOD)
+        (younger,) = program._running - before
+        assert younger._process is not None
+        number = younger._process.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+    older.pack(**GOOD)
+    assert made.starts == 1
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

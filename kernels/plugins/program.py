@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -51,9 +51,15 @@ _programs: weakref.WeakSet[Program] = weakref.WeakSet()
 _running: set[Program] = set()  # kept, whoever forgets them: each has a process
 
 
-def programs() -> set[Program]:
-    """All that there are here, running or not."""
-    return set(_programs)
+@contextlib.contextmanager
+def ending() -> Iterator[None]:
+    """Programs that are made meanwhile are stopped at its end."""
+    before = set(_programs)
+    try:
+        yield
+    finally:
+        for program in set(_programs) - before:
+            program.stop()
 
 
 @atexit.register
