@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from arbitor.kernels import registry
-from arbitor.kernels.plugins import capabilities, program, sources
+from arbitor.kernels.plugins import capabilities, command, sources
 from arbitor.kernels.registry import Backend, BackendUnavailable
 
 from .environment import why_not_judge
@@ -51,7 +51,7 @@ def _refuse_inside(name: str, judges: bool) -> None:
         inside = sources.inside()
     except ValueError as error:
         raise NotUsable(str(error)) from None
-    if not sources.is_strange(name, registry.BACKENDS) or name.startswith(program.PREFIX):
+    if not sources.is_strange(name, registry.BACKENDS) or name.startswith(command.PREFIX):
         return
     if judges and inside:
         raise NotUsable(

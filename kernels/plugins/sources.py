@@ -4,7 +4,7 @@ program.
     numpy_example                 entry point of that name in the group "arbitor.backends"
     package.module                what `import package.module` gives
     path/to/file.py               a file
-    cmd:./program --its-flag      a program that speaks the line protocol (program.py)
+    cmd:./program --its-flag      a program that speaks the line protocol (command.py)
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from importlib.metadata import entry_points as installed
 from pathlib import Path
 from types import ModuleType
 
-from . import apart, program
+from . import apart, command, program
 from .answers import BackendUnavailable as BackendUnavailable
 from .answers import WrongAnswer
 
@@ -50,7 +50,7 @@ def load(name: str, own: dict[str, str]) -> ModuleType:
     """
     if name in own:
         return importlib.import_module(own[name])
-    if name.startswith(program.PREFIX):
+    if name.startswith(command.PREFIX):
         return _program(name)
     if not is_strange(name, own):
         return importlib.import_module(name)
@@ -142,7 +142,7 @@ _programs: dict[str, ModuleType] = {}
 def _program(name: str) -> ModuleType:
     if name not in _programs:
         try:
-            _programs[name] = program.module_of(name)
+            _programs[name] = command.module_of(name)
         except (ValueError, program.ProgramFailed) as error:
             raise BackendUnavailable(str(error)) from None
     return _programs[name]
