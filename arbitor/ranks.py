@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional  # before a group: its defaults would hold it, threads and all, for good
+import torch.distributed.nn.functional  # its defaults would hold a group that is there, and its threads
 
 POISONED, EXPONENT_MIN = 127, -100  # ARB-QUANT-007, -001
 Quantise = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]

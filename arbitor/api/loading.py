@@ -3,6 +3,7 @@ DistributedDataParallel leaves ternary state alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -41,13 +42,24 @@ def _check(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) 
             settings_in(metadata.get(place[:-1], {}), place)
 
 
+class TernaryState:
+    """Names of all ternary state in a model, which are those of the moment in which somebody asks: parts may
+    have been compiled since, or the whole."""
+
+    def __init__(self, model: nn.Module, others: Iterable[str]) -> None:
+        self.model, self.others = model, list(others)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.others
+        for name, module in ternary_modules(self.model).items():
+            for buffer in module.state():
+                own = f"{name}.{buffer}" if name else buffer
+                yield from (own, f"_orig_mod.{own}")  # of torch.compile(model)
+
+
 def leave_to_ranks(model: nn.Module) -> None:
     """Tell DistributedDataParallel not to broadcast ternary state: every rank has the same, and gloo and NCCL
-    have no int16."""
-    names = {
-        f"{name}.{buffer}" if name else buffer
-        for name, module in ternary_modules(model).items()
-        for buffer in module.state()
-    }
+    have no int16. Told again it does nothing."""
     before = getattr(model, "_ddp_params_and_buffers_to_ignore", ())
-    model._ddp_params_and_buffers_to_ignore = sorted({*before, *names})  # type: ignore[assignment]
+    if not (isinstance(before, TernaryState) and before.model is model):
+        model._ddp_params_and_buffers_to_ignore = TernaryState(model, before)  # type: ignore[assignment]

@@ -59,10 +59,10 @@ def _ticket(module: Capturing) -> torch.Tensor:
 
 @torch.library.custom_op("arbitor::linear", mutates_args=())
 def linear(
-    x: torch.Tensor, trainable: torch.Tensor, module: int, features: int, kept: bool, call: int
+    x: torch.Tensor, trainable: torch.Tensor, module: int, features: int, kept: bool, owned: bool, call: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """x float32 [T, I] -> y float32 [T, O]; q_t int8 [I, T], e_x int8 [T] and the ticket for a backward, if
-    one is `kept`."""
+    one is `kept`; `trainable` gets a gradient if it is `owned`."""
     y, q_t, e_x = linear_forward(_modules[module], x, kept)
     q_t = x.new_empty(0, dtype=torch.int8) if q_t is None else q_t.contiguous()
     return y, q_t, e_x, _ticket(_modules[module]) if kept else _no_ticket()
@@ -70,7 +70,7 @@ def linear(
 
 @linear.register_fake
 def _(
-    x: torch.Tensor, _trainable: torch.Tensor, _module: int, features: int, kept: bool, _call: int
+    x: torch.Tensor, _trainable: torch.Tensor, _module: int, features: int, kept: bool, *_: Any
 ) -> tuple[torch.Tensor, ...]:
     tokens, columns = x.shape
     q_t = x.new_empty((columns, tokens) if kept else 0, dtype=torch.int8)
@@ -99,22 +99,28 @@ def _(dy: torch.Tensor, q_t: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, to
 
 
 def _keep_linear(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    ctx.module = inputs[2]
+    ctx.module, ctx.owned = inputs[2], inputs[5]
     ctx.save_for_backward(*output[1:])
     ctx.set_materialize_grads(False)
 
 
 def _linear_gradients(ctx: Any, dy: torch.Tensor | None, *_: None) -> tuple[torch.Tensor | None, ...]:
     if dy is None:
-        return None, None, None, None, None, None
+        return (None,) * 7
     needed = ctx.needs_input_grad[0]
     dx, leaf = torch.ops.arbitor.linear_backward(dy, *ctx.saved_tensors, ctx.module, needed)
-    return dx if needed else None, leaf, None, None, None, None
+    return dx if needed else None, leaf if ctx.owned else None, None, None, None, None, None
 
 
 @torch.library.custom_op("arbitor::embedding", mutates_args=())
 def embedding(
-    tokens: torch.Tensor, trainable: torch.Tensor, module: int, features: int, kept: bool, call: int
+    tokens: torch.Tensor,
+    trainable: torch.Tensor,
+    module: int,
+    features: int,
+    kept: bool,
+    owned: bool,
+    call: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """tokens int64 [T] -> y float32 [T, D], and the ticket for a backward, if one is `kept`."""
     y = embedding_forward(_modules[module], tokens)
@@ -143,16 +149,16 @@ def _(dy: torch.Tensor, *_: Any) -> torch.Tensor:
 
 
 def _keep_embedding(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
-    ctx.module = inputs[2]
+    ctx.module, ctx.owned = inputs[2], inputs[5]
     ctx.save_for_backward(inputs[0], output[1])
     ctx.set_materialize_grads(False)
 
 
 def _embedding_gradients(ctx: Any, dy: torch.Tensor | None, _: None) -> tuple[torch.Tensor | None, ...]:
-    leaf = None
-    if dy is not None:
-        leaf = torch.ops.arbitor.embedding_backward(dy, *ctx.saved_tensors, ctx.module)
-    return None, leaf, None, None, None, None
+    if dy is None:
+        return (None,) * 7
+    leaf = torch.ops.arbitor.embedding_backward(dy, *ctx.saved_tensors, ctx.module)
+    return None, leaf if ctx.owned else None, None, None, None, None, None
 
 
 def _no_ticket() -> torch.Tensor:

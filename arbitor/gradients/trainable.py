@@ -114,7 +114,9 @@ class Trainable(ComputedWeight):
             kept = torch.is_grad_enabled() and (leaf.requires_grad or flat.requires_grad)
             features = self.shape.rows if kind == "linear" else self.shape.columns
             operator = getattr(torch.ops.arbitor, kind)
-            compiled: torch.Tensor = operator(flat, leaf, self.number, features, kept, new_call())[0]
+            compiled: torch.Tensor = operator(
+                flat, leaf, self.number, features, kept, self.owned, new_call()
+            )[0]
             return compiled
         if torch._C._functorch.peek_interpreter_stack() is not None:
             raise RuntimeError(

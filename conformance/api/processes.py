@@ -1,5 +1,5 @@
-"""Run under torchrun: the small GPT on all ranks, wrapped as people do it; prints a hash of the ternary state
-for each way."""
+"""Run under torchrun with a device, a backend and ways: the small GPT on all ranks, wrapped as people do it;
+prints a hash of the ternary state for each way. Over nccl on CUDA, else over gloo."""
 
 from __future__ import annotations
 
@@ -24,10 +24,22 @@ CHANGES = ("seed", "before", "after")  # of rank 1: made, loaded before joining,
 
 def sharded(model: GPT) -> nn.Module:
     """As torch's own tutorial: each block, then the rest."""
-    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    device = next(model.parameters()).device.type
+    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
+    return model
+
+
+def compiled(model: nn.Module) -> Any:
+    """As torch.compile wraps it, whose names are others then."""
+    return torch.compile(model, backend="aot_eager")
+
+
+def of_compiled_blocks(model: GPT) -> GPT:
+    """Compiled part by part, behind ternarize."""
+    model.blocks = nn.ModuleList(compiled(block) for block in model.blocks)
     return model
 
 
@@ -36,19 +48,24 @@ WAYS: Mapping[str, Callable[[GPT], Any]] = {
     "DDP without buffers": lambda model: DistributedDataParallel(model, broadcast_buffers=False),
     "fully_shard": sharded,
     "alone": lambda model: model,
+    "compiled DDP": lambda model: compiled(DistributedDataParallel(model)),
+    "DDP of compiled": lambda model: DistributedDataParallel(compiled(model)),
+    "DDP of compiled blocks": lambda model: DistributedDataParallel(of_compiled_blocks(model)),
+    "compiled fully_shard": lambda model: compiled(sharded(model)),
 }
 
 
-def refused(change: str, ranks: arbitor.Ranks) -> str:
+def refused(change: str, ranks: arbitor.Ranks, device: str, backend: str) -> str:
     """What an update says where rank 1 has something else."""
-    model = made("cpu", "torch", ranks.rank if change == "seed" else 0)
+    model = made(device, backend, ranks.rank if change == "seed" else 0)
+    other = made(device, backend, 5).state_dict()
     if change == "before" and ranks.rank:
-        model.load_state_dict(made("cpu", "torch", 5).state_dict())
+        model.load_state_dict(other)
     arbitor.join_ranks(model)
     ternary = arbitor.TernaryOptimizer(model)
-    for number, batch in enumerate(batches("cpu", 2)):
+    for number, batch in enumerate(batches(device, 2)):
         if change == "after" and number and ranks.rank:
-            model.load_state_dict(made("cpu", "torch", 5).state_dict())
+            model.load_state_dict(other)
         loss_of(model, ranks.slice(batch)).backward()
         try:
             ternary.step()
@@ -57,9 +74,9 @@ def refused(change: str, ranks: arbitor.Ranks) -> str:
     return "nothing"
 
 
-def trained(way: str, ranks: arbitor.Ranks | None) -> str:
+def trained(way: str, ranks: arbitor.Ranks | None, device: str, backend: str) -> str:
     """Three steps, in which float parameters stay -> the hash of what is ternary."""
-    model = made("cpu", "torch")
+    model = made(device, backend)
     if ranks is not None:
         arbitor.join_ranks(model)
     how: dict[str, Any] = {} if ranks is None else {"net": WAYS[way](model), "share": ranks.slice}
@@ -68,9 +85,8 @@ def trained(way: str, ranks: arbitor.Ranks | None) -> str:
         with suppress(TypeError):
             state_hash(model.state_dict())
             return "the hash of a part"
-    return state_hash(
-        {f"{name}.{key}": t for name, m in ternary_modules(model).items() for key, t in m.state().items()}
-    )
+    modules = {name.replace("_orig_mod.", ""): module for name, module in ternary_modules(model).items()}
+    return state_hash({f"{name}.{key}": t for name, m in modules.items() for key, t in m.state().items()})
 
 
 def say(line: str) -> None:
@@ -80,10 +96,11 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    joined = arbitor.start_ranks("cpu")
-    for each in sys.argv[1:]:
-        say(f"{each}: {trained(each, joined)}")
+    device, backend, *ways = sys.argv[1:]
+    joined = arbitor.start_ranks(device)
     assert joined is not None
+    for each in ways:
+        say(f"{each}: {trained(each, joined, device, backend)}")
     for each in CHANGES:
-        say(f"{each}: {refused(each, joined)}")
+        say(f"{each}: {refused(each, joined, device, backend)}")
     arbitor.end_ranks()

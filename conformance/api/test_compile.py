@@ -16,11 +16,8 @@ from arbitor.checkpoint import state_hash
 from arbitor.conformance.api.gpt import CONTEXT, VOCABULARY, WIDTH, batches, loss_of, made, train
 from arbitor.conformance.judge.target import Target
 
-# what inductor imports is older than the rest of torch; torch 2.11 hides a warning of its own as it prints it
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning"),
-]
+# torch 2.11 hides a warning of its own as it prints it
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 
 COMPILED: dict[str, dict[str, Any]] = {
     "aot": {"backend": "aot_eager"},

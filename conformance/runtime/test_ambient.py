@@ -238,6 +238,7 @@ def test_a_stateful_text_goes_on_in_training(target: Target) -> None:
 def test_the_guard_leaves_everything_as_it_was(target: Target) -> None:
     """Also where a call is refused; and it sees each setting that it fixes."""
     fixed = ("autocast bfloat16", "flush to zero", "inside a device", "default device", "inference mode")
+    twos = torch.full((1, 4), 2, dtype=torch.int8, device=target.device)
     assert is_plain()
     for name in fixed:
         with SETTINGS[name](target.device):
@@ -246,7 +247,7 @@ def test_the_guard_leaves_everything_as_it_was(target: Target) -> None:
             with plain():
                 assert state_of_thread() == (False, False, False, False, torch.device("cpu"), False)
             with pytest.raises(ValueError, match="trits"):
-                call(target.backend, "pack", {"trits": torch.full((1, 4), 2, dtype=torch.int8, device="cpu")})
+                call(target.backend, "pack", {"trits": twos})
             assert state_of_thread() == before, name
     assert is_plain()
 
