@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import torch.distributed as dist
@@ -12,6 +15,10 @@ from .moe import MixtureOfExperts
 from .ranks import Ranks
 from .schedule import UpdateRule
 from .update import ternary_modules
+
+# before the names of what torch wraps and passes attributes on for: torch.compile, checkpoint_wrapper
+_WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
+_PREFIXES = tuple("".join(some) for count in range(3) for some in permutations(_WRAPPERS, count))
 
 
 def configure_ternary_training(
@@ -32,10 +39,37 @@ def configure_ternary_training(
     return accum_threshold
 
 
+class StateNames:
+    """Names of a model's ternary state for DistributedDataParallel, as they are when it asks: parts of the
+    model may have been wrapped since, or the whole. In a copy of the model they are a list."""
+
+    def __init__(self, model: nn.Module, others: Iterable[str]) -> None:
+        self._model, self._others = weakref.ref(model), list(others)  # the model has this: no circle
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._others
+        model = self._model()
+        for name, module in () if model is None else ternary_modules(model).items():
+            for buffer in module.state():
+                own = f"{name}.{buffer}" if name else buffer
+                yield from (prefix + own for prefix in _PREFIXES)
+
+    def __reduce__(self) -> tuple[type[list[str]], tuple[list[str]]]:
+        return list, (list(self),)
+
+
+def leave_to_ranks(model: nn.Module) -> None:
+    """Tell DistributedDataParallel not to broadcast ternary state: every rank has the same, and gloo and NCCL
+    have no int16. Told again it does nothing."""
+    before = getattr(model, "_ddp_params_and_buffers_to_ignore", ())
+    if not isinstance(before, StateNames):  # a wrapper has that of what it wraps
+        model._ddp_params_and_buffers_to_ignore = StateNames(model, before)  # type: ignore[assignment]
+
+
 def join_ranks(model: nn.Module, ranks: Ranks | None = None) -> None:
     """Make the updates of every ternary module those of all ranks' tokens (ARB-RANK-001), on every rank
-    before the first forward, and before DistributedDataParallel has the float parameters. None takes the
-    process group that there is.
+    before the first forward. None takes the process group that there is. `model` is what
+    DistributedDataParallel gets for the float parameters, and then gets it.
 
     Raises ValueError where there is none, and for a model with experts: ranks would differ in the tokens of a
     call (ARB-RANK-002).
@@ -48,6 +82,7 @@ def join_ranks(model: nn.Module, ranks: Ranks | None = None) -> None:
         raise ValueError("a model with experts cannot be trained on several ranks: their tokens differ")
     for module in ternary_modules(model).values():
         module.ranks = ranks
+    leave_to_ranks(model)
 
 
 def reset_runtime_state(model: nn.Module) -> None:

@@ -1,16 +1,13 @@
-"""What torch does to a whole model: `load_state_dict` changes all of it or nothing (ARB-STATE-006), and
-DistributedDataParallel leaves ternary state alone."""
+"""`load_state_dict` of a whole model changes all of it or nothing (ARB-STATE-006)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
 
 from ..components import TernaryModule
 from ..schedule import settings_in
-from ..update import ternary_modules
 
 
 def check_before_loading(model: nn.Module) -> None:
@@ -40,26 +37,3 @@ def _check(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) 
             place = f"{prefix}{name}." if name else prefix
             part.check_incoming(state_dict, place)
             settings_in(metadata.get(place[:-1], {}), place)
-
-
-class TernaryState:
-    """Names of all ternary state in a model, which are those of the moment in which somebody asks: parts may
-    have been compiled since, or the whole."""
-
-    def __init__(self, model: nn.Module, others: Iterable[str]) -> None:
-        self.model, self.others = model, list(others)
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self.others
-        for name, module in ternary_modules(self.model).items():
-            for buffer in module.state():
-                own = f"{name}.{buffer}" if name else buffer
-                yield from (own, f"_orig_mod.{own}")  # of torch.compile(model)
-
-
-def leave_to_ranks(model: nn.Module) -> None:
-    """Tell DistributedDataParallel not to broadcast ternary state: every rank has the same, and gloo and NCCL
-    have no int16. Told again it does nothing."""
-    before = getattr(model, "_ddp_params_and_buffers_to_ignore", ())
-    if not (isinstance(before, TernaryState) and before.model is model):
-        model._ddp_params_and_buffers_to_ignore = TernaryState(model, before)  # type: ignore[assignment]

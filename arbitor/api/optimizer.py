@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..runtime import configure_ternary_training
+from ..runtime import configure_ternary_training, leave_to_ranks
 from ..schedule import Q16, UpdateRule, scheduled_gain, scheduled_scale_gain
 from ..update import UpdateReport, require_own_bits, ternary_modules, update_memory
-from .loading import check_before_loading, leave_to_ranks
+from .loading import check_before_loading
 
 VERSION = 1
 

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from ..components import TernaryEmbeddingTable, TernaryLinear
+from ..runtime import leave_to_ranks
 from ..update import ternary_modules
-from .loading import check_before_loading, leave_to_ranks
+from .loading import check_before_loading
 from .modules import FloatBias, TiedTable
 
 Keep = str | Callable[[str, nn.Module], bool]

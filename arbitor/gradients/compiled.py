@@ -53,6 +53,9 @@ for _asked in (new_call, exporting):
     _asked._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
+_INTEGERS = (None,) * 5  # gradients of an operator's arguments behind `trainable`
+
+
 def _ticket(module: Capturing) -> torch.Tensor:
     return torch.tensor(begin(module), dtype=torch.int64, device="cpu")
 
@@ -106,10 +109,10 @@ def _keep_linear(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, 
 
 def _linear_gradients(ctx: Any, dy: torch.Tensor | None, *_: None) -> tuple[torch.Tensor | None, ...]:
     if dy is None:
-        return (None,) * 7
+        return None, None, *_INTEGERS
     needed = ctx.needs_input_grad[0]
     dx, leaf = torch.ops.arbitor.linear_backward(dy, *ctx.saved_tensors, ctx.module, needed)
-    return dx if needed else None, leaf if ctx.owned else None, None, None, None, None, None
+    return dx if needed else None, leaf if ctx.owned else None, *_INTEGERS
 
 
 @torch.library.custom_op("arbitor::embedding", mutates_args=())
@@ -156,9 +159,9 @@ def _keep_embedding(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tenso
 
 def _embedding_gradients(ctx: Any, dy: torch.Tensor | None, _: None) -> tuple[torch.Tensor | None, ...]:
     if dy is None:
-        return (None,) * 7
+        return None, None, *_INTEGERS
     leaf = torch.ops.arbitor.embedding_backward(dy, *ctx.saved_tensors, ctx.module)
-    return None, leaf if ctx.owned else None, None, None, None, None, None
+    return None, leaf if ctx.owned else None, *_INTEGERS
 
 
 def _no_ticket() -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -33,14 +34,26 @@ def sharded(model: GPT) -> nn.Module:
 
 
 def compiled(model: nn.Module) -> Any:
-    """As torch.compile wraps it, whose names are others then."""
+    """As torch.compile wraps it; names of its parts are others then."""
     return torch.compile(model, backend="aot_eager")
 
 
-def of_compiled_blocks(model: GPT) -> GPT:
-    """Compiled part by part, behind ternarize."""
-    model.blocks = nn.ModuleList(compiled(block) for block in model.blocks)
+def blocks_of(wrap: Callable[[nn.Module], Any], model: GPT) -> GPT:
+    """Each block wrapped by itself, behind ternarize."""
+    model.blocks = nn.ModuleList(wrap(block) for block in model.blocks)
     return model
+
+
+class Whole(nn.Module):
+    """What people put around a model, to have the loss in it say; its attributes are its own."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        arbitor.join_ranks(self)
+
+    def forward(self, tokens: torch.Tensor) -> Any:
+        return self.model(tokens)
 
 
 WAYS: Mapping[str, Callable[[GPT], Any]] = {
@@ -49,10 +62,16 @@ WAYS: Mapping[str, Callable[[GPT], Any]] = {
     "fully_shard": sharded,
     "alone": lambda model: model,
     "compiled DDP": lambda model: compiled(DistributedDataParallel(model)),
-    "DDP of compiled": lambda model: DistributedDataParallel(compiled(model)),
-    "DDP of compiled blocks": lambda model: DistributedDataParallel(of_compiled_blocks(model)),
     "compiled fully_shard": lambda model: compiled(sharded(model)),
+    "DDP of a whole": lambda model: DistributedDataParallel(Whole(model)),
+    "DDP of compiled": lambda model: DistributedDataParallel(compiled(model)),
+    "DDP of checkpointed": lambda model: DistributedDataParallel(checkpoint_wrapper(model)),
+    "DDP of both": lambda model: DistributedDataParallel(checkpoint_wrapper(compiled(model))),
+    "DDP of both, turned": lambda model: DistributedDataParallel(compiled(checkpoint_wrapper(model))),
+    "DDP of compiled blocks": lambda model: DistributedDataParallel(blocks_of(compiled, model)),
+    "DDP of checkpointed blocks": lambda model: DistributedDataParallel(blocks_of(checkpoint_wrapper, model)),
 }
+INSIDE = ("_orig_mod.", "_checkpoint_wrapped_module.")  # of names of what is wrapped
 
 
 def refused(change: str, ranks: arbitor.Ranks, device: str, backend: str) -> str:
@@ -85,8 +104,10 @@ def trained(way: str, ranks: arbitor.Ranks | None, device: str, backend: str) ->
         with suppress(TypeError):
             state_hash(model.state_dict())
             return "the hash of a part"
-    modules = {name.replace("_orig_mod.", ""): module for name, module in ternary_modules(model).items()}
-    return state_hash({f"{name}.{key}": t for name, m in modules.items() for key, t in m.state().items()})
+    found = {f"{n}.{key}": t for n, m in ternary_modules(model).items() for key, t in m.state().items()}
+    for inside in INSIDE:
+        found = {name.replace(inside, ""): tensor for name, tensor in found.items()}
+    return state_hash(found)
 
 
 def say(line: str) -> None:

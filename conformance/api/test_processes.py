@@ -3,17 +3,20 @@ batches."""
 
 from __future__ import annotations
 
+import copy
+import gc
 import os
 import re
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
 
 import arbitor
 from arbitor.conformance.api.gpt import batches, loss_of, made
-from arbitor.conformance.api.processes import CHANGES, WAYS, trained
+from arbitor.conformance.api.processes import CHANGES, WAYS, compiled, trained
 from arbitor.conformance.judge.target import Target
 
 
@@ -24,15 +27,15 @@ def test_every_way_ends_in_the_state_of_one(target: Target, one_thread: None) ->
         pytest.skip("processes over gloo: once, in the lane of torch on the CPU")
     if target.device == "cuda" and torch.cuda.device_count() < 2:
         pytest.skip("processes over nccl: a GPU each, and torch sees one")
-    of = [target.device, target.backend.name]
+    place = [target.device, target.backend.name]
     words = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone"]
-    script = ["--nproc-per-node", "2", "-m", "arbitor.conformance.api.processes", *of, *WAYS]
+    script = ["--nproc-per-node", "2", "-m", "arbitor.conformance.api.processes", *place, *WAYS]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(
         [*words, *script], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
-    alone = trained("alone", None, *of)
+    alone = trained("alone", None, *place)
     for way in WAYS:
         assert re.findall(rf"(?m)^{way}: (\w{{64}})", ended.stdout) == [alone] * 2, way
     for change in CHANGES:
@@ -53,3 +56,23 @@ def test_a_flat_parameter_is_refused(target: Target) -> None:
     del up.trainable
     up.trainable = trainable
     loss_of(model_of, next(batches(target.device, 1))).backward()
+
+
+@pytest.mark.clause("ARB-RANK-001")
+def test_what_is_told_of_a_model_does_not_hold_it(target: Target) -> None:
+    """It goes with its last name, and a copy is told of the state by itself. Names are those of the moment in
+    which DDP asks: of a block that is compiled meanwhile."""
+    model = made(target.device, target.backend.name)
+    told = set(model._ddp_params_and_buffers_to_ignore)  # type: ignore[arg-type]
+    assert "blocks.0.up.t_accum" in told
+    assert set(copy.deepcopy(model)._ddp_params_and_buffers_to_ignore) == told  # type: ignore[arg-type]
+    model.blocks[0] = compiled(model.blocks[0])
+    assert "blocks.0._orig_mod.up.t_accum" in set(model._ddp_params_and_buffers_to_ignore)  # type: ignore[arg-type]
+    left = weakref.ref(model)
+    gc.collect()  # what others left
+    gc.disable()
+    try:
+        del model
+        assert left() is None
+    finally:
+        gc.enable()
