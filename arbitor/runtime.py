@@ -1,4 +1,4 @@
-"""Settings and runtime state of a whole model (ARB-RUN-009, ARB-RUN-010)."""
+"""Settings, ranks and runtime state of a whole model (ARB-RUN-009, ARB-RUN-010, ARB-RANK-001)."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def leave_to_ranks(model: nn.Module) -> None:
 
 def join_ranks(model: nn.Module, ranks: Ranks | None = None) -> None:
     """Make the updates of every ternary module those of all ranks' tokens (ARB-RANK-001), on every rank
-    before the first forward. None takes the process group that there is. `model` is what
-    DistributedDataParallel gets for the float parameters, and then gets it.
+    before the first forward. None takes the process group that there is. Where float parameters have
+    DistributedDataParallel, give this the module that DDP is given afterwards, with whatever is around it.
 
     Raises ValueError where there is none, and for a model with experts: ranks would differ in the tokens of a
     call (ARB-RANK-002).

@@ -53,7 +53,7 @@ for _asked in (new_call, exporting):
     _asked._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-_INTEGERS = (None,) * 5  # gradients of an operator's arguments behind `trainable`
+_NO_GRADIENTS = (None,) * 5  # of an operator's arguments behind `trainable`, which are integers
 
 
 def _ticket(module: Capturing) -> torch.Tensor:
@@ -109,10 +109,10 @@ def _keep_linear(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, 
 
 def _linear_gradients(ctx: Any, dy: torch.Tensor | None, *_: None) -> tuple[torch.Tensor | None, ...]:
     if dy is None:
-        return None, None, *_INTEGERS
+        return None, None, *_NO_GRADIENTS
     needed = ctx.needs_input_grad[0]
     dx, leaf = torch.ops.arbitor.linear_backward(dy, *ctx.saved_tensors, ctx.module, needed)
-    return dx if needed else None, leaf if ctx.owned else None, *_INTEGERS
+    return dx if needed else None, leaf if ctx.owned else None, *_NO_GRADIENTS
 
 
 @torch.library.custom_op("arbitor::embedding", mutates_args=())
@@ -159,9 +159,9 @@ def _keep_embedding(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tenso
 
 def _embedding_gradients(ctx: Any, dy: torch.Tensor | None, _: None) -> tuple[torch.Tensor | None, ...]:
     if dy is None:
-        return None, None, *_INTEGERS
+        return None, None, *_NO_GRADIENTS
     leaf = torch.ops.arbitor.embedding_backward(dy, *ctx.saved_tensors, ctx.module)
-    return None, leaf if ctx.owned else None, *_INTEGERS
+    return None, leaf if ctx.owned else None, *_NO_GRADIENTS
 
 
 def _no_ticket() -> torch.Tensor:
