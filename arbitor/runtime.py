@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import permutations
+from itertools import product
 from typing import Any
 
 import torch.distributed as dist
@@ -18,7 +18,7 @@ from .update import ternary_modules
 
 # before the names of what torch wraps and passes attributes on for: torch.compile, checkpoint_wrapper
 _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
-_PREFIXES = tuple("".join(some) for count in range(3) for some in permutations(_WRAPPERS, count))
+_PREFIXES = tuple("".join(some) for count in range(4) for some in product(_WRAPPERS, repeat=count))
 
 
 def configure_ternary_training(

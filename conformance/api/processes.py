@@ -68,6 +68,9 @@ WAYS: Mapping[str, Callable[[GPT], Any]] = {
     "DDP of checkpointed": lambda model: DistributedDataParallel(checkpoint_wrapper(model)),
     "DDP of both": lambda model: DistributedDataParallel(checkpoint_wrapper(compiled(model))),
     "DDP of both, turned": lambda model: DistributedDataParallel(compiled(checkpoint_wrapper(model))),
+    "DDP of both, and again": lambda model: DistributedDataParallel(
+        checkpoint_wrapper(checkpoint_wrapper(compiled(model)))
+    ),
     "DDP of compiled blocks": lambda model: DistributedDataParallel(blocks_of(compiled, model)),
     "DDP of checkpointed blocks": lambda model: DistributedDataParallel(blocks_of(checkpoint_wrapper, model)),
 }
