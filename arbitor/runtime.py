@@ -16,7 +16,8 @@ from .ranks import Ranks
 from .schedule import UpdateRule
 from .update import ternary_modules
 
-# before the names of what torch wraps and passes attributes on for: torch.compile, checkpoint_wrapper
+# before the names of what torch wraps and passes attributes on for: torch.compile, checkpoint_wrapper; up to
+# three around a whole model, in any order. DDP asks for names and does not say what it was given
 _WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.")
 _PREFIXES = tuple("".join(some) for count in range(4) for some in product(_WRAPPERS, repeat=count))
 

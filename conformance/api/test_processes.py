@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import os
 import re
 import subprocess
@@ -13,11 +14,23 @@ import weakref
 
 import pytest
 import torch
+from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
 import arbitor
 from arbitor.conformance.api.gpt import batches, loss_of, made
 from arbitor.conformance.api.processes import CHANGES, WAYS, compiled, trained
 from arbitor.conformance.judge.target import Target
+from arbitor.update import ternary_modules
+
+# from the inside: three of them at most, and torch compiles no module twice
+WRAPPERS = ("compiled", "checkpointed")
+NESTS = [
+    wrappers
+    for depth in range(4)
+    for wrappers in itertools.product(WRAPPERS, repeat=depth)
+    if wrappers.count("compiled") <= 1
+]
 
 
 @pytest.mark.clause("ARB-RANK-001", "ARB-RANK-002", "ARB-RANK-005")
@@ -56,6 +69,18 @@ def test_a_flat_parameter_is_refused(target: Target) -> None:
     del up.trainable
     up.trainable = trainable
     loss_of(model_of, next(batches(target.device, 1))).backward()
+
+
+@pytest.mark.clause("ARB-RANK-001")
+@pytest.mark.parametrize("wrappers", NESTS, ids=str)
+def test_all_state_is_told_of_whatever_is_around(target: Target, wrappers: tuple[str, ...]) -> None:
+    """DDP looks at the names that buffers have in what it is given."""
+    model: nn.Module = made(target.device, target.backend.name)
+    state = {id(buffer) for module in ternary_modules(model).values() for buffer in module.state().values()}
+    for wrapper in wrappers:
+        model = compiled(model) if wrapper == "compiled" else checkpoint_wrapper(model)
+    told = set(model._ddp_params_and_buffers_to_ignore)  # type: ignore[arg-type]
+    assert {id(buffer) for name, buffer in model.named_buffers() if name in told} >= state
 
 
 @pytest.mark.clause("ARB-RANK-001")
