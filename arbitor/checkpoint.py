@@ -36,7 +36,7 @@ from .state import first_place
 
 FORMAT = "arbitor-checkpoint"
 FORMAT_VERSION = 1
-SPECIFICATION = 1
+SPECIFICATION = 2
 FORMATS = ("2bit", "dense")
 
 _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
@@ -175,7 +175,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises `CheckpointError` with one sentence for a file that is missing, truncated, not safetensors, not an
     arbitor checkpoint, of an older or a newer version, altered, or that holds illegal codes (ARB-TRAIN-004,
-    ARB-STATE-006). There is one version so far; none is read as if it were another.
+    ARB-STATE-006). None is read as if it were another.
     """
     with _naming(path), reading.regular(path) as file:
         return _parse(file)

@@ -8,7 +8,6 @@ gradient anywhere is seen before any module has changed (ARB-RUN-005).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,18 +16,11 @@ from arbitor.kernels import registry
 
 from .gradients import sums
 from .gradients.capture import WEIGHT_GRADIENT, EmbeddingCapture, LinearCapture, ShownWeight
+from .gradients.prepared import Prepared
 from .gradients.trainable import Trainable
 from .ranks import POISONED, quantise_on_ranks
-from .schedule import UpdateRule, settings_in
+from .schedule import UpdateRule, clipped, q8, rated, settings_in
 from .state import NUMBERS, TernaryShape, check_state, read_numbers
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What one update of one module needs, and whether its gradient is poisoned (bool tensor [])."""
-
-    arguments: tuple[torch.Tensor, ...]
-    poisoned: torch.Tensor
 
 
 def initial_exponent(in_features: int) -> int:
@@ -37,6 +29,14 @@ def initial_exponent(in_features: int) -> int:
     while 3 * 4 ** (r + 1) <= 4 * in_features:
         r += 1
     return -r
+
+
+def check_octaves(value: Any) -> None:
+    """Refuse what is no integer (TypeError), or more than any band has room for (ValueError)."""
+    if type(value) is not int:
+        raise TypeError(f"octaves must be an int, got {type(value).__name__}")
+    if not -20 <= value <= 20:
+        raise ValueError(f"octaves must be in -20..20, got {value}")
 
 
 def rms_norm(x: torch.Tensor) -> torch.Tensor:
@@ -50,6 +50,8 @@ class TernaryModule(Trainable):
 
     `tensor_id` numbers the random bits of the matrix; two of one model must not be alike. None draws one from
     torch's generator, as nn.Linear draws its weights: `torch.manual_seed` repeats it.
+
+    `octaves` are added to the initial exponents (ARB-INIT-002), `rate` multiplies gains (ARB-SCHED-003).
 
     `trainable`, a parameter of no elements, says whether it learns (gradients/trainable.py).
     """
@@ -67,16 +69,19 @@ class TernaryModule(Trainable):
         tensor_id: int | None = None,
         group_size: int = 128,
         e_span: int = 4,
+        octaves: int = 0,
+        rate: float = 1.0,
         backend: str | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         if tensor_id is None:
             tensor_id = int(torch.randint(NUMBERS["tensor_id"][1] + 1, (), dtype=torch.int64, device="cpu"))
-        e = initial_exponent(columns)
+        check_octaves(octaves)
+        e = initial_exponent(columns) + octaves
         self.shape = TernaryShape(rows, columns, group_size, e - e_span // 2, e_span)
         self.seed, self.tensor_id, self.updates = seed, tensor_id, 0
-        self.settings = UpdateRule()
+        self.settings = UpdateRule(rate=q8("rate", rate))
         self.frozen = False
         self._asked = registry.asked_for(backend)
         self._taken = ("", "")  # device type and backend
@@ -120,21 +125,36 @@ class TernaryModule(Trainable):
         """Quantise the captured gradients over all calls of the step; changes nothing."""
         raise NotImplementedError
 
-    def apply_update(self, prepared: Prepared, gain: int | None, scale_gain: int | None) -> torch.Tensor:
-        """Update the state in place -> counts int64 [5]. None takes the module's own setting."""
+    def apply_update(
+        self,
+        prepared: Prepared,
+        gain: int | None,
+        scale_gain: int | None,
+        octaves: int = 0,
+        squared_votes: tuple[int, int] = (0, 0),
+    ) -> torch.Tensor:
+        """Update the state in place -> counts int64 [5]. None takes the module's own setting; its rate is
+        on top. `octaves`: of a factor of the loss that is not to be seen; `squared_votes`: A and B of
+        ARB-CLIP-001."""
         s, shape = self.settings, self.shape
         how = (
             *(shape.e_base, shape.e_span, shape.group_size),
-            *(s.rule, s.gain if gain is None else gain, s.vote_max, s.accum_threshold),
+            *(
+                s.rule,
+                clipped(rated(s.gain if gain is None else gain, s.rate), *squared_votes),
+                s.vote_max,
+                s.accum_threshold,
+            ),
             *(s.scale_gain if scale_gain is None else scale_gain, s.e_accum_threshold),
             *(self.seed, self.tensor_id, self.updates),
         )
-        counts = self._operation()(*prepared.arguments, *self.state().values(), *how)
+        counts = self._update(prepared, octaves, *self.state().values(), *how)
         self.updates += 1
         self._revised("updated")
         return counts
 
-    def _operation(self) -> Callable[..., torch.Tensor]:
+    def _update(self, prepared: Prepared, octaves: int, *rest: Any) -> torch.Tensor:
+        """The operation on what was prepared; `rest` are the state and `how`."""
         raise NotImplementedError
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -225,11 +245,13 @@ class TernaryLinear(TernaryModule):
     bias: None = None  # of those who ask, as of an nn.Linear
 
     e_accum: torch.Tensor
+    moment: torch.Tensor
 
     def __init__(self, in_features: int, out_features: int, **options: Any) -> None:
         super().__init__(out_features, in_features, **options)
         self.in_features, self.out_features = in_features, out_features
         self._add_buffer("e_accum", (out_features, self.shape.groups), torch.int8)
+        self._add_buffer("moment", (out_features, self.shape.groups), torch.int32)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., I] -> y float32 [..., O]. Raises ValueError if the last axis is not I."""
@@ -267,32 +289,37 @@ class TernaryLinear(TernaryModule):
             q_g, e_g = quantise_on_ranks(quantise, [(c.dy, c.e_x) for c in captures], self.ranks)
         else:
             q_g, e_g = quantise(_join([c.dy for c in captures]), _join([c.e_x for c in captures]), 0)
-        return Prepared((q_g, q_t.t()), (e_g == POISONED).any())
+        return Prepared((q_g, q_t.t()), e_g.to(torch.int8), (e_g == POISONED).any())
 
-    def _operation(self) -> Callable[..., torch.Tensor]:
-        return self._update
-
-    def _update(self, q_g: torch.Tensor, q_x: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def _update(self, prepared: Prepared, octaves: int, *rest: Any) -> torch.Tensor:
+        q_g, q_x = prepared.operands
         counts: torch.Tensor
-        if self.ranks is None and not sums.in_parts(len(q_g), None):
-            counts = self.backend.linear_update(q_g, q_x, *rest)
+        shifted = sums.in_parts(len(q_g), self.ranks)
+        e_g = prepared.lowered(octaves - sums.SHIFT * shifted)
+        if self.ranks is None and not shifted:
+            counts = self.backend.linear_update(q_g, e_g, q_x, *rest)
         else:
             gradient = sums.weight_gradient(self.backend, q_g, q_x, self.ranks)
-            counts = self.backend.ternary_update(gradient, *rest)
+            counts = self.backend.ternary_update(gradient, e_g, *rest)
         return counts
+
+
+TABLE_RATE = 2.0  # of what has no other: a row learns in the few steps that have its token
 
 
 class TernaryEmbeddingTable(TernaryModule):
     """Ternary rows by token. Input int64 [...], output float32 [..., D] (section 7)."""
 
     corr_accum: torch.Tensor
+    moment: torch.Tensor
     step_counter: torch.Tensor
 
     def __init__(self, num_embeddings: int, embedding_dim: int, **options: Any) -> None:
-        super().__init__(num_embeddings, embedding_dim, **options)
+        super().__init__(num_embeddings, embedding_dim, **({"rate": TABLE_RATE} | options))
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         groups = (num_embeddings, self.shape.groups)
         self._add_buffer("corr_accum", groups, torch.int16)
+        self._add_buffer("moment", groups, torch.int32)
         self._add_buffer("step_counter", (num_embeddings,), torch.int32)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -314,11 +341,13 @@ class TernaryEmbeddingTable(TernaryModule):
         q, e = self.backend.quantise_stochastic(
             dy.view(1, -1), self.seed, self.updates, self.stream(WEIGHT_GRADIENT), 0
         )
-        return Prepared((tokens, q.view_as(dy)), (e == POISONED).any())
+        return Prepared((tokens, q.view_as(dy)), e, (e == POISONED).any())
 
-    def _operation(self) -> Callable[..., torch.Tensor]:
-        operation: Callable[..., torch.Tensor] = self.backend.embedding_update
-        return operation
+    def _update(self, prepared: Prepared, octaves: int, *rest: Any) -> torch.Tensor:
+        counts: torch.Tensor = self.backend.embedding_update(
+            *prepared.operands, prepared.lowered(octaves), *rest
+        )
+        return counts
 
 
 def _join(parts: list[torch.Tensor], dim: int = 0) -> torch.Tensor:

@@ -17,12 +17,14 @@ from torch import nn
 from .attention import CausalAttention, rotary_angles
 from .components import rms_norm
 from .modalities import CLASS_TOKEN, MU, NO_LABEL, ImageShape, frames, label_tokens
-from .moe import ExpertUse, MixtureOfExperts, mlp
+from .moe import ExpertUse, MixtureOfExperts, mlp, mlp_parts
 from .parts import Parts, TernaryParts
 from .runtime import reset_runtime_state
 from .update import Components, UpdateReport, ternary_modules, update_memory
 
 VOCABULARY = 288  # 256 bytes and 32 specials
+CODES_RATE = 8.0  # of 4,096 rows that are rarely right: their gradients are sparse
+CLEAN_OCTAVES = -2  # pixels are smaller than what a head of random trits gives at first
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Block(nn.Module):
             self.moe: MixtureOfExperts | None = MixtureOfExperts(config.d_model, hidden, *shape, parts)
         else:
             self.moe = None
-            self.up, self.down = parts.linear(config.d_model, hidden), parts.linear(hidden, config.d_model)
+            self.up, self.down = mlp_parts(config.d_model, hidden, parts)
 
     def forward(
         self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], stateful: bool, causal: bool = True
@@ -117,10 +119,13 @@ class ARBModel(nn.Module):
         if flags.get("enable_audio"):
             self.frames_in, self.codes_head = (
                 parts.linear(config.frame, d),
-                parts.linear(d, config.frame * (MU + 1)),
+                parts.linear(d, config.frame * (MU + 1), rate=CODES_RATE),
             )
         if flags.get("enable_diffusion"):
-            self.noised_in, self.clean_head = parts.linear(image.width, d), parts.linear(d, image.width)
+            self.noised_in, self.clean_head = (
+                parts.linear(image.width, d),
+                parts.linear(d, image.width, octaves=CLEAN_OCTAVES),
+            )
             self.time_table = parts.embedding(config.times, d)
         self._position = 0
         ternary_modules(self)  # names the modules for messages

@@ -17,8 +17,8 @@ from .state import read_numbers
 class Parts(Protocol):
     """Makes the weight-bearing modules of a model, in construction order."""
 
-    def linear(self, in_features: int, out_features: int) -> nn.Module:
-        """A projection [..., I] -> [..., O] without bias."""
+    def linear(self, in_features: int, out_features: int, **options: Any) -> nn.Module:
+        """A projection [..., I] -> [..., O] without bias; `options` are those of a TernaryLinear."""
         ...
 
     def embedding(self, rows: int, columns: int) -> nn.Module:
@@ -34,7 +34,7 @@ class TernaryParts:
         self._ids = itertools.count()
         self._seed, self._group_size, self._e_span, self._backend = seed, group_size, e_span, backend
 
-    def linear(self, in_features: int, out_features: int) -> TernaryLinear:
+    def linear(self, in_features: int, out_features: int, **options: Any) -> TernaryLinear:
         """A TernaryLinear with the next tensor_id."""
         return TernaryLinear(
             in_features,
@@ -44,6 +44,7 @@ class TernaryParts:
             group_size=self._group_size,
             e_span=self._e_span,
             backend=self._backend,
+            **options,
         )
 
     def embedding(self, rows: int, columns: int) -> TernaryEmbeddingTable:
@@ -67,10 +68,10 @@ class PartsOfAFile(TernaryParts):
         super().__init__(*how)
         self._there, self._made = _extents(tensors), 0
 
-    def linear(self, in_features: int, out_features: int) -> TernaryLinear:
+    def linear(self, in_features: int, out_features: int, **options: Any) -> TernaryLinear:
         """As of TernaryParts. Raises `ValueError` if the file has none of these extents in its place."""
         self._find(out_features, in_features)
-        return super().linear(in_features, out_features)
+        return super().linear(in_features, out_features, **options)
 
     def embedding(self, rows: int, columns: int) -> TernaryEmbeddingTable:
         """As of TernaryParts. Raises `ValueError` if the file has none of these extents in its place."""

@@ -26,6 +26,13 @@ class Ranks:
     rank: int
     size: int
 
+    @property
+    def octaves(self) -> int:
+        """log2 of how many times larger gradients are than those of the whole batch's mean, if the loss of
+        each is the mean over its own tokens (ARB-RANK-006); 0 where that is no power of two, which nothing
+        can take away exactly."""
+        return self.size.bit_length() - 1 if self.size & (self.size - 1) == 0 else 0
+
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         """The sum over all ranks; written into the tensor, if it is where the group communicates."""
         return self._reduced(tensor, dist.ReduceOp.SUM)

@@ -67,10 +67,11 @@ def leave_to_ranks(model: nn.Module) -> None:
         model._ddp_params_and_buffers_to_ignore = StateNames(model, before)  # type: ignore[assignment]
 
 
-def join_ranks(model: nn.Module, ranks: Ranks | None = None) -> None:
+def join_ranks(model: nn.Module, ranks: Ranks | None = None, *, means: bool = True) -> None:
     """Make the updates of every ternary module those of all ranks' tokens (ARB-RANK-001), on every rank
     before the first forward. None takes the process group that there is. Where float parameters have
     DistributedDataParallel, give this the module that DDP is given afterwards, with whatever is around it.
+    `means`: the loss of each rank is the mean over its own tokens, as DDP wants it (ARB-RANK-006).
 
     Raises ValueError where there is none, and for a model with experts: ranks would differ in the tokens of a
     call (ARB-RANK-002).
@@ -82,7 +83,7 @@ def join_ranks(model: nn.Module, ranks: Ranks | None = None) -> None:
     if any(isinstance(module, MixtureOfExperts) for module in model.modules()):
         raise ValueError("a model with experts cannot be trained on several ranks: their tokens differ")
     for module in ternary_modules(model).values():
-        module.ranks = ranks
+        module.ranks, module.rank_octaves = ranks, ranks.octaves if means else 0
     leave_to_ranks(model)
 
 

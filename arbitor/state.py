@@ -54,6 +54,7 @@ def _ranges(shape: TernaryShape) -> dict[str, tuple[torch.dtype, tuple[int, ...]
         "t_accum": (torch.int8, (shape.rows, shape.columns), -127, 127),
         "e": (torch.int8, groups, shape.e_base, shape.e_base + shape.e_span),
         "e_accum": (torch.int8, groups, -127, 127),
+        "moment": (torch.int32, groups, 0, 2**31 - 1),
         "corr_accum": (torch.int16, groups, -32767, 32767),
         "step_counter": (torch.int32, (shape.rows,), 0, 2**31 - 1),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from .components import TernaryModule
+from .components import TernaryLinear, TernaryModule
+from .gradients.clipping import squared_votes
+from .schedule import check_setting
 from .state import NUMBERS
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ class UpdateReport:
 
     counts_of: dict[str, torch.Tensor] = field(default_factory=dict)
     skipped: str | None = None
+    shares: dict[str, float] = field(default_factory=dict)  # of its gain that a clipped layer had (ARB-CLIP)
 
     @property
     def modules_updated(self) -> int:
@@ -67,15 +71,19 @@ def update_memory(
     gain: int | None = None,
     scale_gain: int | None = None,
     signals: Mapping[str, torch.Tensor] | None = None,
+    loss_scale: float = 1.0,
 ) -> UpdateReport:
     """Update every ternary module that has captures, or none of them.
 
     `loss_components`: scalar tensors by name, a list of them, or one. They are summed and sent backward once
     if no gradient has been captured yet; else only looked at. `loss_signal`: a detached scalar that must be
     finite for the update to happen, `signals` others, by name. `gain`, `scale_gain`: Q16 integers from the
-    schedule; None takes each module's own. Raises RuntimeError when there is nothing to update from, and
-    TypeError for a signal that is no number. Captures are cleared whatever happens (ARB-RUN-006).
+    schedule; None takes each module's own. `loss_scale`: the power of two that the loss was multiplied by
+    before backward, which moments are not to see (ARB-RUN-017). Raises RuntimeError when there is nothing to
+    update from, TypeError for a signal that is no number, ValueError for another factor. Captures are cleared
+    whatever happens (ARB-RUN-006).
     """
+    octaves = _octaves(loss_scale)
     modules = ternary_modules(model)
     ranks = next((module.ranks for module in modules.values()), None)
     try:
@@ -87,7 +95,7 @@ def update_memory(
             looked["loss_signal"] = _signal("loss_signal", loss_signal)
         _require_alike(modules, len(looked), ranks)
         if not any(module.captures and module.trains for module in modules.values()):
-            refusal = _refusal(looked, {}, ranks)
+            refusal, _ = _refusal(looked, {}, ranks)
             if refusal is not None:
                 return UpdateReport(skipped=refusal)
             _backward_once(list(named.values()))
@@ -98,10 +106,20 @@ def update_memory(
             raise RuntimeError(
                 "backward reached no ternary module: was the forward run under torch.no_grad()?"
             )
-        return _update_captured(captured, looked, gain, scale_gain, ranks)
+        return _update_captured(captured, looked, (gain, scale_gain), octaves, ranks)
     finally:
         for module in modules.values():
             module.clear_captures()
+
+
+def _octaves(loss_scale: float) -> int:
+    """log2 of a power of two. Raises ValueError for another number, TypeError for what is none."""
+    if isinstance(loss_scale, bool) or not isinstance(loss_scale, int | float):
+        raise TypeError(f"loss_scale must be a number, got {type(loss_scale).__name__}")
+    mantissa, exponent = math.frexp(loss_scale)
+    if mantissa != 0.5:
+        raise ValueError(f"loss_scale must be a power of two, which changes no bit, got {loss_scale}")
+    return exponent - 1
 
 
 def require_own_bits(modules: Mapping[str, TernaryModule]) -> None:
@@ -199,33 +217,40 @@ def _require_one_state(modules: Mapping[str, TernaryModule], ranks: Ranks) -> No
 
 
 def _refusal(
-    signals: Mapping[str, torch.Tensor], poisoned: Mapping[str, torch.Tensor], ranks: Ranks | None
-) -> str | None:
-    """Why nothing may be updated, or None: one wait for the device for all that is looked at. What one rank
-    refuses, all do (ARB-RANK-004)."""
+    signals: Mapping[str, torch.Tensor],
+    poisoned: Mapping[str, torch.Tensor],
+    ranks: Ranks | None,
+    numbers: torch.Tensor | None = None,
+) -> tuple[str | None, list[int]]:
+    """Why nothing may be updated, or None, and the `numbers`, int64, of the device: one wait for all that is
+    looked at. What one rank refuses, all do (ARB-RANK-004)."""
     flags = [torch.isfinite(value).all().logical_not() for value in signals.values()] + [*poisoned.values()]
     if not flags:
-        return None
+        return None, []
     device = flags[-1].device
     looked = torch.stack([flag.to(device) for flag in flags]).int()
-    found = (looked if ranks is None else ranks.largest(looked)).tolist()
+    looked = (looked if ranks is None else ranks.largest(looked)).long()
+    found = (looked if numbers is None else torch.cat([looked, numbers.to(device).flatten()])).tolist()
     for (name, value), bad in zip(signals.items(), found, strict=False):
         if bad:
             where = "" if ranks is None else f" on some rank; on rank {ranks.rank}"
-            return f"{name} is not finite{where} ({value.flatten()[0].item()})"
-    for label, bad in zip(poisoned, found[len(signals) :], strict=True):
+            return f"{name} is not finite{where} ({value.flatten()[0].item()})", []
+    for label, bad in zip(poisoned, found[len(signals) :], strict=False):
         if bad:
-            return f"gradient of {label} is not finite"
-    return None
+            return f"gradient of {label} is not finite", []
+    return None, found[len(flags) :]
 
 
 def _update_captured(
     captured: dict[str, TernaryModule],
     signals: Mapping[str, torch.Tensor],
-    gain: int | None,
-    scale_gain: int | None,
+    gains: tuple[int | None, int | None],
+    octaves: int,
     ranks: Ranks | None,
 ) -> UpdateReport:
+    for setting, value in zip(("gain", "scale_gain"), gains, strict=True):
+        if value is not None:
+            check_setting(setting, value)
     for module in captured.values():
         if module.updates == MOST_UPDATES and not module.frozen:
             raise ValueError(
@@ -233,15 +258,24 @@ def _update_captured(
             )
     prepared = {name: module.prepare() for name, module in captured.items()}
     poisoned = {captured[name].label: p.poisoned for name, p in prepared.items()}
-    refusal = _refusal(signals, poisoned, ranks)
+    layers = {
+        name: module
+        for name, module in captured.items()
+        if isinstance(module, TernaryLinear) and module.settings.rule == "adaptive" and not module.frozen
+    }
+    sums = squared_votes({m: prepared[name] for name, m in layers.items()}, octaves) if layers else None
+    refusal, numbers = _refusal(signals, poisoned, ranks, sums)
     if refusal is not None:
         return UpdateReport(skipped=refusal)
+    squared = dict(zip(layers, zip(numbers[::2], numbers[1::2], strict=True), strict=True))
     counts: dict[str, torch.Tensor] = {}
     for name, module in captured.items():
         if module.frozen:
             continue
         try:
-            counts[name] = module.apply_update(prepared[name], gain, scale_gain)
+            counts[name] = module.apply_update(
+                prepared[name], *gains, octaves + module.rank_octaves, squared.get(name, (0, 0))
+            )
         except BaseException as error:  # what can be refused was, so this is a lost device, or Ctrl-C
             if counts:
                 error.add_note(
@@ -249,4 +283,5 @@ def _update_captured(
                     "load a checkpoint before going on"
                 )
             raise
-    return UpdateReport(counts)
+    shares = {name: math.sqrt(usual / votes) for name, (votes, usual) in squared.items() if votes > usual}
+    return UpdateReport(counts, shares=shares)

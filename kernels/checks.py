@@ -51,7 +51,7 @@ def check_call(operation: Operation, values: Mapping[str, Any]) -> None:
             found = tensor.shape[axis]
             if "/" in name:
                 derived.append((array, axis, name, found))
-            elif extents.setdefault(name, found) != found:
+            elif extents.setdefault(name, int(name) if name.isdigit() else found) != found:
                 raise ValueError(_shape_message(operation, array, axis, found, name, extents[name]))
             if found == 0:
                 raise ValueError(f"{operation.name}: {array.name} is empty: shape {tuple(tensor.shape)}")

@@ -72,13 +72,13 @@ SCALAR_RANGES: dict[str, tuple[int, int]] = {
     "e_base": (-26, 26),
     "e_span": (0, 6),
     "group_size": (4, 1024),
-    "gain": (0, 2**24),
-    "vote_max": (1, 127),
-    "accum_threshold": (1, 127),
+    "gain": (0, 2**22),
+    "vote_max": (1, 32),
+    "accum_threshold": (1, 32),
     "scale_gain": (0, 2**20),
     "e_accum_threshold": (1, 127),
 }
-RULES = ("scaled", "sign")
+RULES = ("scaled", "sign", "adaptive")
 # sections 2 to 7 of the specification
 FAMILIES: dict[str, str] = {
     "packing": "pack unpack pack_dense unpack_dense",
@@ -115,6 +115,7 @@ _STATE = (
     Array("t_accum", "int8", "O I", True),
     Array("e", "int8", "O I/g", True),
     Array("e_accum", "int8", "O I/g", True),
+    Array("moment", "int32", "O I/g", True),
 )
 _COUNTS = (Array("counts", "int64", "5"),)
 _QUANTISED = (Array("q", "int8", "R C"), Array("exponents", "int8", "R"))
@@ -179,10 +180,15 @@ _TABLE = (
         "",
         (Array("gradient", "int32", "O I"),),
     ),
-    Operation("ternary_update", (Array("gradient", "int32", "O I"), *_STATE), tuple(_HOW), _COUNTS),
+    Operation(
+        "ternary_update",
+        (Array("gradient", "int32", "O I"), Array("e_g", "int8", "O"), *_STATE),
+        tuple(_HOW),
+        _COUNTS,
+    ),
     Operation(
         "linear_update",
-        (Array("q_g", "int8", "T O"), Array("q_x", "int8", "T I"), *_STATE),
+        (Array("q_g", "int8", "T O"), Array("e_g", "int8", "O"), Array("q_x", "int8", "T I"), *_STATE),
         tuple(_HOW),
         _COUNTS,
     ),
@@ -203,10 +209,12 @@ _TABLE = (
         (
             Array("tokens", "int64", "T"),
             Array("q", "int8", "T C"),
+            Array("e_g", "int8", "1"),
             Array("codes", "uint8", "V C/4", True),
             Array("t_accum", "int8", "V C", True),
             Array("e", "int8", "V C/g", True),
             Array("corr_accum", "int16", "V C/g", True),
+            Array("moment", "int32", "V C/g", True),
             Array("step_counter", "int32", "V", True),
         ),
         tuple(_HOW),

@@ -27,7 +27,8 @@ POISONED: Final = 127  # ARB-QUANT-007
 T_ACCUM_MAX: Final = 127  # ARB-STATE-003
 E_ACCUM_MAX: Final = 127  # ARB-STATE-003
 CORR_ACCUM_MAX: Final = 32767  # ARB-STATE-004
-RULES: Final = ("scaled", "sign")  # ARB-VOTE-001, ARB-VOTE-002
+GRADIENT_EXPONENT_MAX: Final = 125  # ARB-UPD-004
+RULES: Final = ("scaled", "sign", "adaptive")  # ARB-VOTE-001, ARB-VOTE-002, ARB-VOTE-005
 
 # Purposes of random bits, ARB-RNG-005.
 INITIAL_CODES: Final = 0
@@ -48,9 +49,9 @@ BOUNDS: Final[Mapping[str, tuple[int, int]]] = {
     "stream": (0, 2**32 - 1),
     "first_row": (0, 2**20),
     "first": (0, 2**62),
-    "gain": (0, 2**24),  # ARB-VOTE-004
-    "vote_max": (1, 127),
-    "accum_threshold": (1, 127),  # ARB-FIRE-003
+    "gain": (0, 2**22),  # ARB-VOTE-004
+    "vote_max": (1, 32),
+    "accum_threshold": (1, 32),  # ARB-FIRE-003
     "scale_gain": (0, 2**20),  # ARB-SCALE-003
     "e_accum_threshold": (1, 127),
 }
@@ -153,6 +154,18 @@ def check_row_exponents(name: str, e: Array, rows: int) -> None:
     check_array(name, e, np.int8, rows)
     allowed = ((e >= EXPONENT_MIN) & (e <= EXPONENT_MAX)) | (e == POISONED)
     check_allowed(name, e, allowed, f"{EXPONENT_MIN}..{EXPONENT_MAX} or {POISONED}")
+
+
+def check_gradient_exponents(name: str, e: Array, rows: int) -> None:
+    """ARB-UPD-004: int8 [rows] in -100..125, exponents of gradients that may be updated from."""
+    check_array(name, e, np.int8, rows)
+    check_range(name, e, EXPONENT_MIN, GRADIENT_EXPONENT_MAX)
+
+
+def check_moment(moment: Array, rows: int, groups: int) -> None:
+    """ARB-MOM-001: int32 [rows, groups], none below 0."""
+    check_array("moment", moment, np.int32, rows, groups)
+    check_range("moment", moment, 0, INT32_MAX)
 
 
 def check_extent(name: str, extent: int, e_span: int) -> None:

@@ -5,7 +5,7 @@ their tokens as if they were one call (ARB-RUN-003), and a token keeps its numbe
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from .quantise.quantise_columns import quantise_columns
 from .quantise.quantise_nearest import quantise_nearest
 from .quantise.quantise_stochastic import quantise_stochastic
 from .random_bits.philox import stream_of
+from .update.clipping import clipped, rows_looked_at, squared_votes
 from .update.ternary_update import ternary_update
 
 Floats = NDArray[np.float32]
@@ -24,12 +25,13 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class State:
-    """The arrays that section 11 calls `state`: codes, t_accum, e and e_accum; a step writes in place."""
+    """The arrays that section 11 calls `state`: codes, t_accum, e, e_accum, moment; written in place."""
 
     codes: NDArray[np.uint8]
     t_accum: NDArray[np.int8]
     e: NDArray[np.int8]
     e_accum: NDArray[np.int8]
+    moment: NDArray[np.int32]
 
 
 def step_gradient(q_g: NDArray[np.int8], q_x: NDArray[np.int8]) -> NDArray[np.int32]:
@@ -42,6 +44,11 @@ def step_gradient(q_g: NDArray[np.int8], q_x: NDArray[np.int8]) -> NDArray[np.in
     if len(q_g) > BOUNDS["summed_tokens"][1]:
         total = (total + 4) >> 3
     return narrow(total, np.int32)
+
+
+def step_exponents(e_g: NDArray[np.int8], tokens: int) -> NDArray[np.int8]:
+    """Exponents [O] of G, from those of q_g of so many tokens: 3 more where G was shifted (ARB-LIN-007)."""
+    return narrow(wide(e_g) + 3 * (tokens > BOUNDS["summed_tokens"][1]), np.int8)
 
 
 def linear_step(
@@ -76,5 +83,10 @@ def linear_step(
     q_g, e_g = quantise_columns(np.concatenate(list(dy)), e_x, how.seed, how.step, stream, 0)
     if (e_g == POISONED).any():
         return y, dx, None
-    arrays = (state.codes, state.t_accum, state.e, state.e_accum)
-    return y, dx, ternary_update(step_gradient(q_g, q_x), *arrays, *astuple(how))
+    arrays = (state.codes, state.t_accum, state.e, state.e_accum, state.moment)
+    gradient, e_g = step_gradient(q_g, q_x), step_exponents(e_g, len(q_g))
+    if how.rule == "adaptive":
+        rows = rows_looked_at(len(gradient))
+        sums = squared_votes(gradient[rows], e_g[rows], state.moment[rows], how.group_size, how.step)
+        how = replace(how, gain=clipped(how.gain, *sums))
+    return y, dx, ternary_update(gradient, e_g, *arrays, *astuple(how))

@@ -41,11 +41,13 @@ def unit_of(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def made_by(result: dict[str, Any]) -> str:
-    """A sentence with the command, its paths those of today, the commit, the versions and the device."""
+    """A sentence with the command, its paths those of today, the commit, the versions and the device. Of
+    before records said so, the specification was version 1."""
     made = result["environment"]
     command = ONCE.sub("docs/results/records/", made["command"])
     versions = f"Python {made['python']}, torch {made['torch']}, {made['device']}"
-    return f"Made by: `{command}`; commit {made['commit']}; {versions}."
+    specification = f"specification {made.get('specification', 1)}"
+    return f"Made by: `{command}`; {specification}, commit {made['commit']}; {versions}."
 
 
 def all_runs(result: dict[str, Any], flags: list[str]) -> str:

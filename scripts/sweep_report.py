@@ -32,7 +32,8 @@ from scripts.sweep_page import (  # noqa: E402
 
 # Okabe and Ito's colours by kind of run
 KINDS = {
-    "scaled": ("#0072B2", "scaled votes"),
+    "adaptive": ("#0072B2", "adaptive votes"),
+    "scaled": ("#56B4E9", "scaled votes"),
     "sign": ("#CC79A7", "sign votes"),
     "ste": ("#D55E00", "STE + AdamW"),
     "float": ("#009E73", "float32 + AdamW"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,8 +61,8 @@ class BaselineParts:
         self._linear = kinds[kind]
         self._random = torch.Generator("cpu").manual_seed(seed).get_state()
 
-    def linear(self, in_features: int, out_features: int) -> nn.Module:
-        """A projection of the twin's kind."""
+    def linear(self, in_features: int, out_features: int, **options: Any) -> nn.Module:
+        """A projection of the twin's kind; what options say of ternary layers is not for it."""
         with self._drawing():
             return self._linear(in_features, out_features)
 

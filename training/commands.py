@@ -50,19 +50,18 @@ TRAIN = {
     "vision": Command(
         "Train ARBModel to tell images apart.",
         "images",
-        {"run": "vision", "d_model": 64, "batch": 32, "steps": 700},
+        {"run": "vision", "d_model": 64, "batch": 32, "steps": 700, "gain": 2.0, "cooldown": 60},
     ),
     # Half the width of the text trainers: a frame has 16 * 256 logits, most of the time goes into the head.
     "audio": Command(
         "Train ARBModel on sound.",
         "audio",
-        {"run": "audio", "d_model": 64, "ctx": 32, "batch": 16, "steps": 400},
+        {"run": "audio", "d_model": 64, "ctx": 32, "batch": 16, "steps": 400, "gain": 2.0, "cooldown": 60},
     ),
-    # A larger gain leaves specks: the error at little noise is what a sample shows.
     "diffusion": Command(
         "Train ARBModel to make images.",
         "diffusion",
-        {"run": "diffusion", "d_model": 128, "batch": 32, "steps": 1500, "gain": 1.5},
+        {"run": "diffusion", "d_model": 128, "batch": 32, "steps": 1500, "gain": 3.0, "cooldown": 60},
     ),
 }
 FINETUNE = {

@@ -130,6 +130,7 @@ class TernaryLearner:
         self.autocast = autocast_dtype(options)
         self.name = "frozen control" if options.control else f"ternary, {options.vote_rule} votes"
         self._gain, self._scale_gain = round(options.gain * Q16), round(options.scale_gain * Q16)
+        self._cooldown = options.cooldown
         configure_ternary_training(
             self.model,
             options.accum_threshold,
@@ -147,7 +148,7 @@ class TernaryLearner:
 
     def join(self, ranks: Ranks) -> None:
         """Updates are of all ranks' tokens, bit for bit (ARB-RANK-001)."""
-        join_ranks(self.model, ranks)
+        join_ranks(self.model, ranks, means=False)  # the loop divides by the tokens of all
 
     def accumulate(self, loss: torch.Tensor) -> None:
         """Backward once; the modules capture."""
@@ -157,7 +158,7 @@ class TernaryLearner:
         """The integer update."""
         report = self.model._ternary_update_memory(
             loss_signal=loss_signal,
-            gain=scheduled_gain(self._gain, done, total),
+            gain=scheduled_gain(self._gain, done, total, self._cooldown),
             scale_gain=scheduled_scale_gain(self._scale_gain, done, total),
         )
         return Updated(report.counts(), report.skipped)
@@ -192,6 +193,7 @@ class FloatLearner:
         self.autocast = autocast_dtype(options)
         self._lr = options.lr
         self._ranks: Ranks | None = None
+        self._cooldown = options.cooldown
         self._optimiser = torch.optim.AdamW(
             self.model.parameters(),
             lr=options.lr,
@@ -222,7 +224,7 @@ class FloatLearner:
             if not math.isfinite(value):
                 self._optimiser.zero_grad(set_to_none=True)
                 return Updated(skipped=f"{name} is not finite ({value})")
-        share = scheduled_gain(Q16, done, total) / Q16 * min(1.0, (done + 1) / WARMUP)
+        share = scheduled_gain(Q16, done, total, self._cooldown) / Q16 * min(1.0, (done + 1) / WARMUP)
         for group in self._optimiser.param_groups:
             group["lr"] = self._lr * share
         self._optimiser.step()

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 from arbitor.kernels.operations import RULES, SCALAR_RANGES
 from arbitor.kernels.reading import said
-from arbitor.schedule import Q16, UpdateRule
+from arbitor.schedule import COOLDOWN, Q16, UpdateRule
 
 DEFAULTS = UpdateRule()
 
@@ -72,6 +72,7 @@ class Options:
     top_k: int = 2
     balance: float = 0.01
     gain: float = DEFAULTS.gain / Q16
+    cooldown: int = COOLDOWN
     vote_max: int = DEFAULTS.vote_max
     vote_rule: str = DEFAULTS.rule
     scale_gain: float = DEFAULTS.scale_gain / Q16
@@ -104,7 +105,7 @@ class Options:
         *("log_interval", "eval_interval", "eval_batches"),
         *("d_model", "layers", "heads", "window", "group_size"),
         *("experts", "top_k", "max_moe_iters", "balance"),
-        *("gain", "vote_max", "vote_rule", "scale_gain", "accum_threshold", "e_accum_threshold"),
+        *("gain", "cooldown", "vote_max", "vote_rule", "scale_gain", "accum_threshold", "e_accum_threshold"),
         *("control", "baseline", "dtype", "lr", "weight_decay"),
     )
 
@@ -165,6 +166,8 @@ def value_problem(options: Options) -> str | None:
         highest = SCALAR_RANGES[name][1]
         if not 0 <= getattr(options, name) * Q16 <= highest:
             return f"{flag(name)} must be in 0..{highest // Q16}, got {getattr(options, name)}"
+    if not 1 <= options.cooldown <= 100:
+        return f"--cooldown must be in 1..100, got {options.cooldown}"
     for name, choices in CHOICES.items():  # argparse has seen what was given, a checkpoint may hold anything
         value = getattr(options, name)
         if value not in (*choices, getattr(Options, name)):

@@ -18,8 +18,11 @@ def check_before_loading(model: nn.Module) -> None:
         model.register_load_state_dict_pre_hook(_check)
 
 
-def _check(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Before the first tensor is copied. Raises ValueError."""
+def _check(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, local: Any, strict: bool, *_: Any
+) -> None:
+    """Before the first tensor is copied. Raises ValueError; RuntimeError, as torch, for ternary tensors that
+    are missing."""
     own = {
         prefix + name: tensor
         for name, tensor in (*module.named_parameters(), *module.named_buffers())
@@ -35,5 +38,11 @@ def _check(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) 
     for name, part in module.named_modules():
         if isinstance(part, TernaryModule):
             place = f"{prefix}{name}." if name else prefix
+            lacks = [n for n in (*part.state(), "_extra_state") if strict and place + n not in state_dict]
+            if lacks:
+                old = ", as of specification 1, which had none" if lacks == ["moment"] else ""
+                raise RuntimeError(
+                    f"state_dict lacks {', '.join(lacks)} of {place[:-1]}{old}: nothing was loaded"
+                )
             part.check_incoming(state_dict, place)
             settings_in(metadata.get(place[:-1], {}), place)

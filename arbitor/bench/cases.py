@@ -18,7 +18,8 @@ from arbitor.kernels.registry import Backend
 Call = Callable[[], Any]
 Tensors = tuple[torch.Tensor, ...]
 SCALE = (-6, 4, 128)  # e_base, e_span, group_size
-HOW = (*SCALE, "scaled", 3 << 16, 16, 32, 1 << 14, 32, 1, 2, 3)
+HOW = (*SCALE, "adaptive", 4 << 16, 16, 32, 1 << 11, 32, 1, 2, 3)
+SCALED = (*SCALE, "scaled", *HOW[4:])
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Data:
         return torch.randn(shape, generator=self.generator, device=self.device).to(dtype)
 
     def state(self) -> Tensors:
-        """codes, t_accum, e, e_accum in mid-training."""
+        """codes, t_accum, e, e_accum, moment in mid-training."""
         groups = -(-self.columns // SCALE[2])
         bytes_ = torch.randint(
             0, 81, (self.rows, -(-self.columns // 4)), generator=self.generator, device=self.device
@@ -66,7 +67,20 @@ class Data:
             self.integers(self.rows, self.columns, low=-31, high=32),
             self.integers(self.rows, groups, low=-6, high=-1),
             self.integers(self.rows, groups, low=-31, high=32),
+            self._moment(groups),
         )
+
+    def exponents(self) -> torch.Tensor:
+        """Of a gradient, int8 [O]."""
+        return self.integers(self.rows, low=-24, high=-15)
+
+    def _moment(self, groups: int) -> torch.Tensor:
+        """About the squares of what T products of random int8 sum up to, times 2^-20."""
+        mantissa = torch.randint(
+            1 << 20, 1 << 21, (self.rows, groups), generator=self.generator, device=self.device
+        )
+        power = (self.tokens * 73**4).bit_length() - 21 - 40
+        return (mantissa + (power + 512 << 21)).to(torch.int32)
 
 
 def update_case(tokens: int, rows: int, columns: int, device: str) -> Case:
@@ -74,17 +88,18 @@ def update_case(tokens: int, rows: int, columns: int, device: str) -> Case:
     requantisation; and against itself with the gradient as int32 through memory."""
     data = Data(tokens, rows, columns, device)
     q_g, q_x = data.integers(rows, tokens).t(), data.integers(columns, tokens).t()
-    state = data.state()
+    state, e_g = data.state(), data.exponents()
 
     def answer(backend: Backend) -> Tensors:
         own = tuple(tensor.clone() for tensor in state)
-        return (backend.linear_update(q_g, q_x, *own, *HOW), *own)
+        return (backend.linear_update(q_g, e_g, q_x, *own, *HOW), *own)
 
     def calls(backend: Backend) -> dict[str, Call]:
         own = tuple(tensor.clone() for tensor in state)
         return {
-            "update": lambda: backend.linear_update(q_g, q_x, *own, *HOW),
-            "unfused": lambda: backend.ternary_update(backend.weight_gradient(q_g, q_x), *own, *HOW),
+            "update": lambda: backend.linear_update(q_g, e_g, q_x, *own, *HOW),
+            "by scaled": lambda: backend.linear_update(q_g, e_g, q_x, *own, *SCALED),
+            "unfused": lambda: backend.ternary_update(backend.weight_gradient(q_g, q_x), e_g, *own, *HOW),
         }
 
     dy, x = (
@@ -112,7 +127,7 @@ def product_case(tokens: int, rows: int, columns: int, device: str, backward: bo
     data = Data(tokens, rows, columns, device)
     width = rows if backward else columns
     q, e_q = data.integers(tokens, width), data.integers(tokens, low=-20, high=0)
-    codes, _, e, _ = data.state()
+    codes, _, e, *_ = data.state()
 
     def run(backend: Backend) -> torch.Tensor:
         if backward:
@@ -159,13 +174,13 @@ def layer_case(tokens: int, rows: int, columns: int, device: str) -> Case:
     x, dy, state = data.normal(tokens, columns), data.normal(tokens, rows), data.state()
 
     def step(backend: Backend, own: Tensors) -> Tensors:
-        codes, _, e, _ = own
+        codes, _, e, *_ = own
         q_x, q_t, e_x = backend.quantise_nearest_both(x)
         y = backend.linear_forward(q_x, e_x, codes, e, *SCALE)
         q_d, e_d = backend.quantise_stochastic(dy, 1, 3, 33, 0)
         dx = backend.input_gradient(q_d, e_d, codes, e, *SCALE, columns)
-        q_g, _ = backend.quantise_columns(dy, e_x, 1, 3, 34, 0)
-        return (y, dx, backend.linear_update(q_g, q_t.t(), *own, *HOW))
+        q_g, e_g = backend.quantise_columns(dy, e_x, 1, 3, 34, 0)
+        return (y, dx, backend.linear_update(q_g, e_g, q_t.t(), *own, *HOW))
 
     def answer(backend: Backend) -> Tensors:
         own = tuple(tensor.clone() for tensor in state)

@@ -47,6 +47,7 @@ class Trainable(ComputedWeight):
     updates: int
     codes: torch.Tensor
     e: torch.Tensor
+    moment: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,6 +56,7 @@ class Trainable(ComputedWeight):
         self.passes: list[weakref.ref[Pass]] = []  # of backwards that have not come to their end
         self.revision = Revision()
         self.ranks: Ranks | None = None
+        self.rank_octaves = 0  # of means over the tokens of each rank (ARB-RANK-006)
         self.agreed = False  # whether all ranks are known to have the same state
 
     @property

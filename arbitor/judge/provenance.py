@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .. import __version__
+from ..checkpoint import SPECIFICATION
 
 PACKAGES = ("numpy", "torch", "triton", "tilelang", "pytest", "hypothesis")
 
@@ -71,6 +72,7 @@ def machine() -> dict[str, Any]:
     """Versions, devices and settings that the results belong to."""
     return {
         "arbitor": __version__,
+        "specification": SPECIFICATION,
         "python": platform.python_version(),
         **{name: package_version(name) for name in PACKAGES},
         "platform": platform.platform(),

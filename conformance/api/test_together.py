@@ -13,6 +13,7 @@ import arbitor
 from arbitor.checkpoint import state_hash
 from arbitor.conformance.api.gpt import GPT, batches, loss_of, made
 from arbitor.conformance.judge.target import Target
+from arbitor.gradients.prepared import Prepared
 
 
 def run(
@@ -129,3 +130,66 @@ def test_a_signal_that_is_none(target: Target, signal: Any, error: type[Exceptio
     with pytest.raises(error, match=words):
         ternary.step(signal)
     assert state_hash(model.state_dict()) == before
+
+
+@pytest.mark.clause("ARB-RUN-017")
+@pytest.mark.parametrize("factor", [3.0, 0.0, -2.0, float("inf"), float("nan")])
+def test_a_factor_that_is_no_power_of_two(target: Target, factor: float) -> None:
+    """Is refused before anything is changed, also a scaler's; the captures are gone as with any error."""
+    model = made(target.device, target.backend.name)
+    ternary = arbitor.TernaryOptimizer(model)
+    before = [tensor.clone() for tensor in model.state_dict().values()]
+    loss_of(model, next(batches(target.device, 1))).backward()
+    with pytest.raises(ValueError, match="loss_scale must be a power of two"):
+        ternary.step(loss_scale=factor)
+    assert all(map(torch.equal, model.state_dict().values(), before))
+    if factor == 3.0:
+        floats = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        for name in ("init_scale", "growth_factor", "backoff_factor"):
+            value = 0.3 if name == "backoff_factor" else 3.0
+            factors: dict[str, Any] = {name: value}
+            scaler = torch.amp.GradScaler(target.device, **factors)
+            scaler.scale(loss_of(model, next(batches(target.device, 1)))).backward()
+            words = f"{name} of the GradScaler must be a power of two, got {value}"
+            with pytest.raises(ValueError, match=words):
+                ternary.step_with(floats, scaler)
+            assert all(map(torch.equal, model.state_dict().values(), before))
+
+
+@pytest.mark.clause("ARB-RUN-017")
+@pytest.mark.parametrize("factor", [True, "4", None, torch.tensor(4.0)])
+def test_a_factor_that_is_no_number(target: Target, factor: Any) -> None:
+    ternary = arbitor.TernaryOptimizer(made(target.device, target.backend.name))
+    loss_of(ternary.model, next(batches(target.device, 1))).backward()
+    with pytest.raises(TypeError, match="loss_scale must be a number"):
+        ternary.step(loss_scale=factor)
+
+
+@pytest.mark.clause("ARB-RUN-017", "ARB-UPD-004")
+def test_a_factor_leaves_exponents_in_their_range(target: Target) -> None:
+    """The ends of what a quantiser gives and the middle, of the factors that have the most octaves."""
+    e_g = torch.tensor([-100, 0, 122], dtype=torch.int8, device=target.device)
+    prepared = Prepared((e_g, e_g), e_g, e_g.new_zeros(()).bool())
+    lowered = {octaves: prepared.lowered(octaves) for octaves in (0, -3, 126, -126)}
+    assert {tensor.dtype for tensor in lowered.values()} == {torch.int8}
+    assert {octaves: tensor.tolist() for octaves, tensor in lowered.items()} == {
+        0: [-100, 0, 122], -3: [-97, 3, 125], 126: [-100, -100, -4], -126: [26, 125, 125],
+    }  # fmt: skip
+
+
+@pytest.mark.clause("ARB-RUN-017", "ARB-MOM-003")
+def test_a_factor_that_changes_from_step_to_step(target: Target) -> None:
+    """Is not seen where it is told, and is where it is not."""
+    ends = []
+    for factors, told in (
+        ([1.0] * 4, False),
+        ([1.0, 2.0**9, 2.0**-5, 4.0], True),
+        ([1.0, 2.0, 4.0, 8.0], False),
+    ):
+        model = made(target.device, target.backend.name)
+        ternary = arbitor.TernaryOptimizer(model)
+        for batch, factor in zip(batches(target.device, 4), factors, strict=True):
+            (loss_of(model, batch) * factor).backward()
+            ternary.step(loss_scale=factor if told else 1.0)
+        ends.append([tensor.tolist() for tensor in model.state_dict().values()])
+    assert ends[0] == ends[1] != ends[2]

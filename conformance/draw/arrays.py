@@ -83,11 +83,20 @@ ROW_EXPONENTS: Kinds = {
     "finite ends": among(-100, -99, 121, 122),
     "some poisoned": among(-3, 0, 2, 127),
 }
+GRADIENT_EXPONENTS: Kinds = {
+    "zero": among(0),
+    "near": between(-8, 8),
+    "mixed": between(-100, 125),
+    "ends": among(-100, -99, 122, 125),
+}
+MANTISSA, BIAS = 21, 512  # of a moment, ARB-MOM-001
 
 
 def accumulators(threshold: int) -> Kinds:
-    """Values of t_accum, e_accum or corr_accum around what decides: zero and the threshold."""
-    edges = (-threshold, threshold, 1 - threshold, threshold - 1)
+    """Values of t_accum, e_accum or corr_accum around what decides: zero and the threshold, in their own
+    units; of t_accum those are quarters of a vote, and 128 of them are no int8."""
+    at = min(threshold, 127)
+    edges = (-at, at, 1 - threshold, threshold - 1)
     return {
         "zero": among(0),
         "mixed": between(-127, 127),
@@ -133,6 +142,49 @@ def gradients(group_size: int, lowest: int, highest: int) -> Kinds:
         "powers of two": powers,
         "equal": equal,
     }
+
+
+def moments(squares: Array) -> Kinds:
+    """Moments [O, G] by how they lie to the mean squares of this update, given as floor(log2), or nowhere."""
+
+    def at(low: int, high: int, least: int = 1 << MANTISSA - 1) -> Build:
+        """So many octaves above the squares; mantissas from `least` on."""
+
+        def build(rng: np.random.Generator, shape: Shape) -> Array:
+            m = rng.integers(least, 1 << MANTISSA, shape)
+            x = squares - (MANTISSA - 1) + rng.integers(low, high, shape, endpoint=True)
+            return np.clip(x + BIAS, 0, 2 * BIAS - 1) << MANTISSA | m
+
+        return build
+
+    def exponents(rng: np.random.Generator, shape: Shape) -> Array:
+        return rng.integers(0, 2 * BIAS, shape) << MANTISSA
+
+    def some_zero(rng: np.random.Generator, shape: Shape) -> Array:
+        kept: Array = at(-2, 2)(rng, shape) * rng.integers(0, 2, shape)
+        return kept
+
+    return {
+        "zero": among(0),
+        "mixed": at(-4, 4),
+        "with zeros": some_zero,
+        "zero with exponents": exponents,
+        "the same": at(0, 0),
+        "not normalised": at(-2, 20, least=0),
+        "far smaller": at(-60, -12),
+        "far larger": at(12, 60),
+        "lowest exponents": between(0, 3 << MANTISSA),
+        "any": between(0, 2**31 - 1),
+    }
+
+
+def log_squares(gradient: Array, e_g: Array, group_size: int) -> Array:
+    """floor(log2) of the mean square of each group of G [O, I] * 2^e_g, [O, G]; of no gradient that of 1."""
+    starts = np.arange(0, gradient.shape[1], group_size)
+    squares = np.add.reduceat(gradient.astype(np.float64) ** 2, starts, axis=1)
+    counts = np.diff(np.append(starts, gradient.shape[1]))
+    found: Array = np.floor(np.log2(np.where(squares > 0, squares / counts, 1.0))).astype(np.int64)
+    return found + 2 * e_g.astype(np.int64)[:, np.newaxis]
 
 
 def _signed(rng: np.random.Generator, patterns: Array) -> Array:

@@ -30,14 +30,14 @@ CHUNK = 2**32
 class Draws:
     """Decisions of a call of `operation`.
 
-    `fixed` has extents by their letters and integers by their names that are not to be chosen; `at` has
-    arguments that are to be at their lowest or highest, everywhere.
+    `fixed` has extents by their letters, integers by their names and a rule that are not to be chosen; `at`
+    has arguments that are to be at their lowest or highest, everywhere.
     """
 
     operation: str
     choose: Choose
     tiles: Mapping[str, int] = field(default_factory=dict)
-    fixed: Mapping[str, int] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     at: Mapping[str, int] = field(default_factory=dict)
     known: dict[str, Any] = field(default_factory=dict)  # what the ends of arrays depend on
 

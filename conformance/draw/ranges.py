@@ -32,9 +32,9 @@ BOUNDS: dict[str, tuple[int, int | None]] = {
     "e_base": (-26, 26),
     "e_span": (0, 6),
     "group_size": (4, 1024),
-    "gain": (0, 2**24),
-    "vote_max": (1, 127),
-    "accum_threshold": (1, 127),
+    "gain": (0, 2**22),
+    "vote_max": (1, 32),
+    "accum_threshold": (1, 32),
     "scale_gain": (0, 2**20),
     "e_accum_threshold": (1, 127),
 }
@@ -49,9 +49,11 @@ ELEMENTS: dict[str, Ends] = {
     "q_g": (-127, 127),
     "e_x": (-100, 127),  # ARB-QUANT-002, -007: but not 123..126
     "e_d": (-100, 127),
+    "e_g": (-100, 125),  # ARB-UPD-004
     "t_accum": (-127, 127),  # ARB-STATE-003
     "e_accum": (-127, 127),
     "corr_accum": (-32_767, 32_767),  # ARB-STATE-004
+    "moment": (0, 2**31 - 1),  # ARB-MOM-001
     "step_counter": (0, 2**31 - 1),
 }
 # float32 by patterns: all are allowed, and these are the finite ends

@@ -67,6 +67,8 @@ def _of_array(operation: Operation, array: Array, legal: Arguments) -> Iterator[
 
 def _is_bound(operation: Operation, array: Array, extent: str) -> bool:
     """Whether something else in the call fixes this extent."""
+    if extent.isdigit():
+        return True
     letter = extent.split("/")[0]
     others = {e.split("/")[0] for other in operation.arrays if other is not array for e in other.axes}
     return letter in others | {EXTENT_OF[scalar] for scalar in operation.scalars if scalar in EXTENT_OF}

@@ -28,13 +28,16 @@ Builder = Callable[[Draws], Arguments]
 LONG_GROUPS = (260, 772, 1020)  # no powers of two, and longer than a block of threads
 GROUP_SIZES = (4, 8, 12, 16, 32, 64, 1024, *LONG_GROUPS)
 THRESHOLDS = (1, 2, 31, 32, 64, 126, 127)
+VOTE_THRESHOLDS = (1, 2, 8, 16, 31, 32)
+STEPS = (0, 1, 126, 127, 128, 2**31)  # from 127 on a moment has its whole memory
 RANDOM = ("seed", "step", "stream", "tensor_id", "first_row")
 SIZED = ("linear_forward", "input_gradient", "weight_gradient", "linear_update")  # of `sized_example`
 # of `at_ends`: every group, element and accumulator plays a part
 PLAIN = {
     **dict.fromkeys("OTRV", 3), **dict.fromkeys("CI", 9), "count": 9, "e_base": -3, "e_span": 4,
-    "group_size": 4, "gain": 3 << 16, "accum_threshold": 9, "scale_gain": 1 << 18, "e_accum_threshold": 3,
+    "group_size": 4, "gain": 3 << 16, "accum_threshold": 5, "scale_gain": 1 << 18, "e_accum_threshold": 3,
 }  # fmt: skip
+PLAIN_RULES = ("scaled", "adaptive")
 
 
 def _floats(draws: Draws, name: str, shape: Shape) -> Array:
@@ -48,7 +51,7 @@ def _seed(draws: Draws) -> int:
 
 
 def _step(draws: Draws) -> int:
-    return draws.integer("step", 0, 1, 2**31)
+    return draws.integer("step", *STEPS)
 
 
 def _random(draws: Draws, first_row: bool = True) -> Arguments:
@@ -67,10 +70,10 @@ def _scale(draws: Draws) -> Arguments:
 
 def _how(draws: Draws) -> Arguments:
     return _scale(draws) | {
-        "rule": draws.choose(("scaled", "scaled", "sign")),
-        "gain": draws.integer("gain", 65_536, 0, 1, 131_072, 300_000, 2**24 - 1),
-        "vote_max": draws.integer("vote_max", 16, 1, 2, 126),
-        "accum_threshold": draws.integer("accum_threshold", *THRESHOLDS),
+        "rule": draws.fixed.get("rule") or draws.choose(("scaled", "adaptive", "adaptive", "sign")),
+        "gain": draws.integer("gain", 65_536, 0, 1, 131_072, 300_000, 2**22 - 1),
+        "vote_max": draws.integer("vote_max", 16, 1, 2, 31),
+        "accum_threshold": draws.integer("accum_threshold", *VOTE_THRESHOLDS),
         "scale_gain": draws.integer("scale_gain", 65_536, 0, 1, 131_072),
         "e_accum_threshold": draws.integer("e_accum_threshold", *THRESHOLDS),
         "seed": _seed(draws),
@@ -100,16 +103,22 @@ def _weight(draws: Draws, rows: int, columns: int) -> Arguments:
     return {"codes": _trits(draws, "codes", rows, columns), "e": _exponents(draws, rows, columns)}
 
 
-def _state(draws: Draws, rows: int, columns: int, how: Arguments, table: bool = False) -> Arguments:
-    """codes, t_accum, e, e_accum; of a table codes, t_accum, e, corr_accum, step_counter."""
-    kinds, e_kinds = (arrays.accumulators(how[name]) for name in ("accum_threshold", "e_accum_threshold"))
-    state: Arguments = {"codes": _trits(draws, "codes", rows, columns)}
+def _state(draws: Draws, gradient: Array, how: Arguments, table: bool = False) -> Arguments:
+    """e_g of a gradient [O, I], and codes, t_accum, e, e_accum and moment; of a table corr_accum in the place
+    of e_accum, and step_counter."""
+    rows, columns = gradient.shape
+    kinds = arrays.accumulators(4 * how["accum_threshold"])
+    e_kinds = arrays.accumulators(how["e_accum_threshold"])
+    e_g = draws.tensor("e_g", arrays.GRADIENT_EXPONENTS, (1 if table else rows,), (0,))
+    state: Arguments = {"e_g": e_g, "codes": _trits(draws, "codes", rows, columns)}
     state["t_accum"] = draws.tensor("t_accum", kinds, (rows, columns))
     state["e"] = _exponents(draws, rows, columns)
     name = "corr_accum" if table else "e_accum"
     state[name] = draws.tensor(name, e_kinds, tuple(state["e"].shape))
+    squares = arrays.log_squares(gradient, np.broadcast_to(e_g.numpy(), (rows,)), how["group_size"])
+    state["moment"] = draws.tensor("moment", arrays.moments(squares), tuple(state["e"].shape), (0,))
     if table:
-        counts = {"mixed": arrays.among(0, 1, 2**31 - 2, 2**31 - 1)}
+        counts = {"mixed": arrays.among(0, 1, 126, 127, 128, 2**31 - 2, 2**31 - 1)}
         state["step_counter"] = draws.tensor("step_counter", counts, (rows,))
     return state
 
@@ -178,13 +187,14 @@ def _ternary_update(draws: Draws) -> Arguments:
     rows, columns = draws.extents("OI", "I")
     kinds = arrays.gradients(how["group_size"], *draws.ends("gradient"))
     gradient = draws.tensor("gradient", kinds, (rows, columns), (0,))
-    return {"gradient": gradient} | _state(draws, rows, columns, how) | how
+    return {"gradient": gradient} | _state(draws, gradient.numpy(), how) | how
 
 
 def _linear_update(draws: Draws) -> Arguments:
     how = _how(draws)
-    rows, columns, tokens = draws.extents("OIT", "I")
-    return _operands(draws, rows, columns, tokens) | _state(draws, rows, columns, how) | how
+    operands = _operands(draws, *draws.extents("OIT", "I"))
+    q_g, q_x = (operands[name].numpy().astype(np.float64) for name in ("q_g", "q_x"))
+    return operands | _state(draws, q_g.T @ q_x, how) | how
 
 
 def _tokens(draws: Draws, tokens: int) -> torch.Tensor:
@@ -211,7 +221,9 @@ def _embedding_update(draws: Draws) -> Arguments:
     how = _how(draws)
     rows, columns, tokens = draws.extents("VCT", "C")
     operands = {"tokens": _tokens(draws, tokens), "q": _quantised(draws, "q", tokens, columns)}
-    return operands | _state(draws, rows, columns, how, table=True) | how
+    gradient = np.zeros((rows, columns), np.int64)
+    np.add.at(gradient, operands["tokens"].numpy(), operands["q"].numpy())
+    return operands | _state(draws, gradient, how, table=True) | how
 
 
 BUILDERS: dict[str, Builder] = {
@@ -273,7 +285,8 @@ def sized_example(operation: str, seed: int, sizes: Sequence[int], group_size: i
 
 
 def at_ends(operation: str) -> Iterator[tuple[tuple[str, ...], int, Arguments]]:
-    """A dense call for each end of what each argument may be: its name, LOW or HIGH, and the call.
+    """A dense call for each end of what each argument may be: its name, LOW or HIGH, and the call; of an
+    update one for each of PLAIN_RULES.
 
     An array has that value everywhere. What only names the random bits is at its ends together. The highest
     extents are those of memory.
@@ -283,19 +296,26 @@ def at_ends(operation: str) -> Iterator[tuple[tuple[str, ...], int, Arguments]]:
     for group in [(name,) for name in names if name not in RANDOM] + [together] * bool(together):
         for end in (LOW, HIGH):
             if end == LOW or BOUNDS.get(group[0], (0, 0))[1] is not None:
-                yield group, end, _at(operation, dict.fromkeys(group, end))
+                for rule in _rules_of(operation):
+                    yield group, end, _at(operation, dict.fromkeys(group, end), rule)
 
 
 def with_long_groups(operation: str) -> Iterator[Arguments]:
-    """A dense call for each of LONG_GROUPS, of two whole groups and five columns more; nothing if it has
-    none."""
+    """A dense call for each of LONG_GROUPS, of two whole groups and five columns more, and of PLAIN_RULES;
+    nothing if it has none."""
     if "group_size" in OPERATIONS[operation].arguments:
         for size in LONG_GROUPS:
             few = dict.fromkeys("OTVR", 2) | dict.fromkeys("CI", 2 * size + 5)
-            yield _at(operation, {}, few | {"group_size": size})
+            for rule in _rules_of(operation):
+                yield _at(operation, {}, rule | few | {"group_size": size})
 
 
-def _at(operation: str, ends: Mapping[str, int], fixed: Mapping[str, int] | None = None) -> Arguments:
+def _rules_of(operation: str) -> list[dict[str, Any]]:
+    """What `fixed` has of the rule, for each call that a test makes sure of."""
+    return [{"rule": rule} for rule in PLAIN_RULES] if "rule" in OPERATIONS[operation].scalars else [{}]
+
+
+def _at(operation: str, ends: Mapping[str, int], fixed: Mapping[str, Any]) -> Arguments:
     rng = np.random.default_rng(0)
 
     def choose(options: Sequence[Any]) -> Any:
@@ -304,6 +324,6 @@ def _at(operation: str, ends: Mapping[str, int], fixed: Mapping[str, int] | None
         usual = {"mixed", "ordinary"} & set(options) if isinstance(options, list) else ()
         return next(iter(usual), options[0])
 
-    plain = {**PLAIN, **(fixed or {})}
+    plain = {**PLAIN, **fixed}
     free = {name: value for name, value in plain.items() if name not in ends}
     return _built(Draws(operation, choose, fixed=free, at=ends))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from arbitor.checkpoint import SPECIFICATION
 from arbitor.conformance.judge.archive import (
     CARRIERS,
     FORMAT,
@@ -37,6 +38,7 @@ from arbitor.kernels import reading
 from arbitor.kernels.operations import OPERATIONS, Operation
 from arbitor.kernels.reading import Unreadable, said
 
+SINCE_2 = {"e_g", "moment"}  # arguments that updates of specification 1 had not
 MEMBERS, DIRECTORY = 64, 1 << 16  # of an archive, at most: its members, bytes of its directory
 _END = struct.Struct("<4s4H2LH")  # the record that an archive ends in
 
@@ -167,6 +169,11 @@ def _arguments(
 ) -> dict[str, Any]:
     given = {**scalars, **inputs}
     if len(given) != len(scalars) + len(inputs) or given.keys() != set(operation.arguments):
+        if set(operation.arguments) - given.keys() == SINCE_2:
+            raise ArtifactError(
+                f"a call of {operation.name} of specification 1, which has neither e_g nor moment: this "
+                f"version of arbitor is of specification {SPECIFICATION}"
+            )
         expected = ", ".join(operation.arguments)
         raise ArtifactError(f"{operation.name} with {', '.join(sorted(given))}, expected {expected}")
     return {name: given[name] for name in operation.arguments}

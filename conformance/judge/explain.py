@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 
+from arbitor.conformance.oracle.moment import mean_square, next_moment, share, unpacked
 from arbitor.conformance.oracle.random_bits import SCALE_VOTES, VOTES, r16
 
 UPDATES = ("ternary_update", "linear_update", "embedding_update")
+EXPLAINED = ("codes", "t_accum", "e", "e_accum", "corr_accum", "moment")
 
 
 def explained(
@@ -25,7 +27,7 @@ def explained(
     name: str,
 ) -> str:
     """Lines about the first element of `name` that differs in an update, or "" where there are none."""
-    if operation not in UPDATES or name not in ("codes", "t_accum", "e", "e_accum", "corr_accum"):
+    if operation not in UPDATES or name not in EXPLAINED:
         return ""
     right, mine = expected[name].cpu(), actual.get(name)
     if not isinstance(mine, torch.Tensor) or mine.shape != right.shape or mine.dtype != right.dtype:
@@ -39,7 +41,8 @@ def explained(
         column = 4 * column + next(k for k in range(4) if flips >> 2 * k & 3)
         if column >= columns:
             return f"  element {column} of row {row} is padding, which holds code 1\n"
-    found = (element if name in ("codes", "t_accum") else group)(operation, arguments, row, column)
+    explain = {"codes": element, "t_accum": element, "moment": moment}.get(name, group)
+    found = explain(operation, arguments, row, column)
     return "  " + ", ".join(f"{what} {value}" for what, value in found.items()) + "\n"
 
 
@@ -50,27 +53,63 @@ def element(operation: str, arguments: Mapping[str, Any], o: int, i: int) -> dic
     start = i // size * size
     members = row[start : start + size]
     g, total = row[i], sum(map(abs, members))
-    n = o * columns + i
     found = {"row": o, "column": i, "G": g, "S": total, "count": len(members), "rule": arguments["rule"]}
-    if arguments["rule"] == "scaled":
-        m = total // len(members)
-        v = m.bit_length()
-        bits = r16(n, arguments["seed"], arguments["step"], 16 * arguments["tensor_id"] + VOTES)
-        k = (abs(g) * arguments["gain"] + (bits << v)) >> (16 + v)
-        found |= {"m": m, "v": v, "r16": bits, "gain": arguments["gain"], "k": k}
-        size_of_vote = min(k, arguments["vote_max"])
+    if arguments["rule"] == "sign":
+        vote = -4 * _sign(g)
     else:
-        size_of_vote = 1
-    vote = -_sign(g) * size_of_vote
-    before = int(arguments["t_accum"][o, i])
-    a = max(-127, min(127, before + vote))
-    fires = abs(a) >= arguments["accum_threshold"]
+        more = _share(operation, arguments, o, i // size, members)
+        bits = r16(o * columns + i, *_bits(arguments, VOTES))
+        k = ((abs(g) * more["factor"] >> more["shift"]) + bits) >> 16
+        found |= {**more, "r16": bits, "k": k}
+        vote = -_sign(g) * min(k, 4 * arguments["vote_max"])
+    return found | _fired(arguments, o, i, vote)
+
+
+def _fired(arguments: Mapping[str, Any], o: int, i: int, vote: int) -> dict[str, Any]:
+    before, at = int(arguments["t_accum"][o, i]), 4 * arguments["accum_threshold"]
+    a = before + vote
     trit = (int(arguments["codes"][o, i // 4]) >> 2 * (i % 4) & 3) - 1
-    new = max(-1, min(1, trit + _sign(a))) if fires else trit
-    return found | {
+    new = max(-1, min(1, trit + _sign(a))) if abs(a) >= at else trit
+    kept = 0 if new != trit else _sign(a) * min(abs(a), at - 1)
+    return {
         "vote": vote, "t_accum before": before, "a": a, "accum_threshold": arguments["accum_threshold"],
-        "fires": "yes" if fires else "no", "trit before": trit, "trit": new, "t_accum": 0 if fires else a,
+        "fires": "yes" if abs(a) >= at else "no", "trit before": trit, "trit": new, "t_accum": kept,
     }  # fmt: skip
+
+
+def _share(
+    operation: str, arguments: Mapping[str, Any], o: int, number: int, members: list[int]
+) -> dict[str, Any]:
+    """Factor and shift of a group of row o, and what they come from."""
+    gain = arguments["gain"]
+    if arguments["rule"] == "scaled":
+        mean = sum(map(abs, members)) // len(members)
+        return {"mean": mean, "gain": gain, "factor": 4 * gain, "shift": mean.bit_length()}
+    found = moment(operation, arguments, o, number)
+    factor, shift = share(found["moment"], found["e_g"], gain)
+    names = ("e_g", "n_done", "moment before", "moment")
+    return {name: found[name] for name in names} | {"gain": gain, "factor": factor, "shift": shift}
+
+
+def moment(operation: str, arguments: Mapping[str, Any], o: int, number: int) -> dict[str, Any]:
+    """What ARB-MOM makes of the moment of that group of row o, likewise."""
+    size, table = arguments["group_size"], operation == "embedding_update"
+    members = _gradient(operation, arguments, o)[number * size : (number + 1) * size]
+    before, e_g = int(arguments["moment"][o, number]), int(arguments["e_g"][0 if table else o])
+    done = int(arguments["step_counter"][o]) if table else arguments["step"]
+    a, x_a = mean_square(members, e_g)
+    m, x_m = unpacked(before)
+    found = {
+        "row": o, "group": number, "S": sum(map(abs, members)), "count": len(members), "e_g": e_g,
+        "n_done": done, "a": a, "x_a": x_a, "m": m, "x_m": x_m, "moment before": before,
+    }  # fmt: skip
+    after = next_moment(before, (a, x_a), done) if arguments["rule"] == "adaptive" else before
+    return found | {"rule": arguments["rule"], "moment": after}
+
+
+def _bits(arguments: Mapping[str, Any], purpose: int) -> tuple[int, int, int]:
+    """Seed, step and stream."""
+    return arguments["seed"], arguments["step"], 16 * arguments["tensor_id"] + purpose
 
 
 def group(operation: str, arguments: Mapping[str, Any], o: int, number: int) -> dict[str, Any]:
@@ -81,8 +120,7 @@ def group(operation: str, arguments: Mapping[str, Any], o: int, number: int) -> 
     total = sum(abs(row[i]) for i in places)
     codes = arguments["codes"][o].tolist()
     h = -sum(row[i] * ((codes[i // 4] >> 2 * (i % 4) & 3) - 1) for i in places)
-    stream = 16 * arguments["tensor_id"] + SCALE_VOTES
-    bits = r16(o * groups + number, arguments["seed"], arguments["step"], stream)
+    bits = r16(o * groups + number, *_bits(arguments, SCALE_VOTES))
     vote = _sign(h) if abs(h) * arguments["scale_gain"] > bits * total else 0
     name, limit = ("corr_accum", 32_767) if "corr_accum" in arguments else ("e_accum", 127)
     before = int(arguments[name][o, number])

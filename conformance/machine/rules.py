@@ -23,7 +23,7 @@ from arbitor.conformance.machine.world import MODULES, POISONS, Configuration
 
 STEPS = 12  # of a run
 SCALES = (0, 0, 0, 0, -3, 4, 20, 60, -60, -100, -140, 126)  # the last ones leave float32 at either end
-GAINS = st.sampled_from((None, 65_536, 0, 1, 300_000, 2**24))
+GAINS = st.sampled_from((None, 65_536, 0, 1, 300_000, 2**22))
 SCALE_GAINS = st.sampled_from((None, 0, 65_536, 2**20))
 POISON = st.fixed_dictionaries({"where": st.sampled_from(MODULES), "value": st.sampled_from([*POISONS])})
 CONFIGURATIONS = st.builds(
@@ -36,11 +36,12 @@ CONFIGURATIONS = st.builds(
     updates=st.sampled_from((0, 1, 2**32 - 1000)),
 ).map(asdict)
 SETTINGS = st.fixed_dictionaries(
-    {"accum_threshold": st.sampled_from(THRESHOLDS), "e_accum_threshold": st.sampled_from(THRESHOLDS)},
+    {"accum_threshold": st.sampled_from((1, 2, 3, 31, 32)), "e_accum_threshold": st.sampled_from(THRESHOLDS)},
     optional={
-        "rule": st.sampled_from(("scaled", "sign")),
-        "gain": st.sampled_from((0, 1, 3 << 16, 300_000, 2**24)),
-        "vote_max": st.sampled_from((1, 2, 16, 127)),
+        "rule": st.sampled_from(("scaled", "sign", "adaptive")),
+        "gain": st.sampled_from((0, 1, 3 << 16, 300_000, 2**22)),
+        "vote_max": st.sampled_from((1, 2, 16, 32)),
+        "rate": st.sampled_from((0, 1, 256, 300, 65_535)),
         "scale_gain": st.sampled_from((0, 1, 1 << 14, 1 << 16, 2**20)),
     },
 )
@@ -91,6 +92,11 @@ class Training(RuleBasedStateMachine):
     def one_batch(self, data: st.DataObject, **step: Any) -> None:
         """An ordinary step."""
         self.train([self.tokens(data)], **step)
+
+    @rule(data=st.data(), told=st.sampled_from((0, 1, 16, -7, 60, -126, 126)), scaled=st.booleans())
+    def told_scale(self, data: st.DataObject, told: int, scaled: bool) -> None:
+        """A loss that was multiplied by what the update is told, or was not."""
+        self.train([self.tokens(data)], scale=told if scaled else 0, told=told)
 
     @rule(data=st.data(), gain=GAINS, scale_gain=SCALE_GAINS, uses=st.sampled_from((2, 0, 1)))
     def scheduled(self, data: st.DataObject, **step: Any) -> None:

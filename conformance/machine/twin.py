@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from arbitor.components import TernaryEmbeddingTable, TernaryModule
+from arbitor.conformance.machine.clipping import clipped_gain, squared_votes
 from arbitor.conformance.machine.world import (
     Configuration,
     Done,
@@ -69,7 +70,7 @@ class Twin:
         gains = {n: step[n] for n in ("gain", "scale_gain") if step[n] is not None}
         counts = {}
         for name, module in taken.items():
-            counts[name] = _updated(self.judge, module, ready[name][0], gains)
+            counts[name] = _updated(self.judge, module, ready[name][0], gains, step.get("told", 0))
             module.updates += 1
         return Done(losses, False, counts)
 
@@ -83,20 +84,25 @@ def _quantised(judge: Backend, module: TernaryModule) -> tuple[dict[str, torch.T
         flat = dy.reshape(1, -1)
         q, exponents = judge.quantise_stochastic(x=flat, **random, first_row=0)
         operands = {"tokens": torch.cat([c.tokens for c in captures]), "q": q.reshape(dy.shape)}
+        operands["e_g"] = exponents
     else:
         e_x = torch.cat([capture.e_x for capture in captures])
         q_g, exponents = judge.quantise_columns(dy=dy, e_x=e_x, **random, first_row=0)
         q_x = torch.cat([capture.q_t.t() for capture in captures]).contiguous()
-        operands = {"q_g": q_g, "q_x": q_x}
+        operands = {"q_g": q_g, "e_g": exponents, "q_x": q_x}
     return operands, POISONED in exponents.tolist()
 
 
 def _updated(
-    judge: Backend, module: TernaryModule, operands: dict[str, torch.Tensor], gains: dict[str, int]
+    judge: Backend,
+    module: TernaryModule,
+    operands: dict[str, torch.Tensor],
+    gains: dict[str, int],
+    told: int,
 ) -> tuple[int, ...]:
-    """Update the module's state in place; gives the counts."""
+    """Update the module's state in place, by a loss that was 2^told times as large; gives the counts."""
     shape, settings = module.shape, module.settings
-    how = {
+    how: dict[str, Any] = {
         "e_base": shape.e_base, "e_span": shape.e_span, "group_size": shape.group_size,
         "rule": settings.rule, "gain": settings.gain, "vote_max": settings.vote_max,
         "accum_threshold": settings.accum_threshold, "scale_gain": settings.scale_gain,
@@ -104,9 +110,19 @@ def _updated(
         "seed": module.seed, "tensor_id": module.tensor_id, "step": module.updates,
     }  # fmt: skip
     operation = judge.embedding_update if "tokens" in operands else judge.linear_update
-    if "q_g" in operands and len(operands["q_g"]) > SUMMED:
-        operation, operands = judge.ternary_update, {"gradient": shifted_sum(**operands)}
-    counts: tuple[int, ...] = tuple(operation(**operands, **module.state(), **(how | gains)).tolist())
+    shift = 3 * ("q_g" in operands and len(operands["q_g"]) > SUMMED)
+    exponents = [min(max(e + shift - told, -100), 125) for e in operands["e_g"].tolist()]
+    given = operands
+    operands = operands | {"e_g": torch.tensor(exponents, dtype=torch.int8, device=operands["e_g"].device)}
+    if shift:
+        gradient = shifted_sum(operands["q_g"], operands["q_x"])
+        operation, operands = judge.ternary_update, {"gradient": gradient, "e_g": operands["e_g"]}
+    how |= gains
+    how["gain"] = min(how["gain"] * settings.rate // 256, 2**22)
+    if "q_x" in given and settings.rule == "adaptive":
+        squared = squared_votes(module, given["q_g"], given["q_x"], exponents, shift)
+        how["gain"] = clipped_gain(how["gain"], *squared)
+    counts: tuple[int, ...] = tuple(operation(**operands, **module.state(), **how).tolist())
     return counts
 
 

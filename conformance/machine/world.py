@@ -6,7 +6,8 @@ A step is a mapping with `do`, so that a run is JSON and needs nothing to be rep
      "gain": 65536, "scale_gain": null}
             forward and backward of every part, each with its share of the loss times 2^scale, then one
             update; the middle layer is used `uses` times in a forward; `signal` is what goes as loss_signal,
-            the loss, "none", "nan" or "inf"; `poison` puts a value that is not finite into the gradient of a
+            the loss, "none", "nan" or "inf"; `told`, which may be left out, says that the loss was multiplied
+            by 2^told; `poison` puts a value that is not finite into the gradient of a
             module's output, {"where": "middle", "value": "nan"}
     {"do": "configure", "accum_threshold": 2, ...}      fields of UpdateRule, on every module
     {"do": "save", "format": "dense"}                   a checkpoint in a file
@@ -119,7 +120,11 @@ class World:
     def _train(self, step: Step) -> Done:
         losses = forward_and_backward(self.model, step, self.device)
         report = update_memory(
-            self.model, loss_signal=signal_of(step, losses), gain=step["gain"], scale_gain=step["scale_gain"]
+            self.model,
+            loss_signal=signal_of(step, losses),
+            gain=step["gain"],
+            scale_gain=step["scale_gain"],
+            loss_scale=2.0 ** step.get("told", 0),
         )
         counts = {name: tuple(counted.tolist()) for name, counted in report.counts_of.items()}
         return Done(losses, report.skipped is not None, counts)
@@ -130,8 +135,7 @@ class World:
     def _save(self, step: Step) -> None:
         modules = ternary_modules(self.model)
         columns = {f"{name}.codes": module.shape.columns for name, module in modules.items()}
-        settings = asdict(next(iter(modules.values())).settings)
-        save_checkpoint(self._file(), self.model.state_dict(), settings, 0, step["format"], columns)
+        save_checkpoint(self._file(), self.model.state_dict(), self._settings(), 0, step["format"], columns)
 
     def _resume(self, step: Step) -> None:
         loaded = load_checkpoint(self._file())
@@ -139,8 +143,11 @@ class World:
 
     def _switch(self, step: Step) -> None:
         self.backends.reverse()
-        settings = asdict(next(iter(ternary_modules(self.model).values())).settings)
-        self._fresh(self.model.state_dict(), settings)
+        self._fresh(self.model.state_dict(), self._settings())
+
+    def _settings(self) -> dict[str, Any]:
+        """Those of each module: rates are a module's own."""
+        return {name: asdict(module.settings) for name, module in ternary_modules(self.model).items()}
 
     def _fresh(self, state: Mapping[str, torch.Tensor], settings: Mapping[str, Any]) -> None:
         """On with that state in a new model, whose own seed is another one."""
@@ -148,7 +155,8 @@ class World:
         of = Configuration(**{**asdict(self.of), "seed": seed, "updates": 0})
         model = SmallModel(of, self.backends[0]).to(self.device)
         model.load_state_dict(state)
-        configure_ternary_training(model, **settings)
+        for name, module in ternary_modules(model).items():
+            configure_ternary_training(module, **settings[name])
         self.model = model
 
     def _file(self) -> Path:

@@ -9,7 +9,7 @@ import torch
 
 from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.compare import assert_same
-from arbitor.conformance.judge.explain import UPDATES, element, explained, group
+from arbitor.conformance.judge.explain import UPDATES, element, explained, group, moment
 from arbitor.conformance.judge.target import call, target_of
 from arbitor.conformance.operations.common import HOW, int8, int32, uint8
 
@@ -34,19 +34,25 @@ def test_they_end_where_the_reference_ends(operation: str) -> None:
             for g in range(arguments["e"].shape[1]):
                 values = group(operation, arguments, o, g)
                 assert (values["e"], values[scale]) == (found["e"][o, g], found[scale][o, g])
+                assert moment(operation, arguments, o, g)["moment"] == found["moment"][o, g]
     assert compared > 100
 
 
 def test_the_worked_example() -> None:
-    """Element 4 of section 6: S, m, v and a stand there; r16 is another one, so k is what may differ."""
+    """Element 0 of section 6: S and the shift stand there; r16 is another one, so k is what may differ."""
     arguments: dict[str, Any] = HOW | {
         "gradient": int32([[-300, 20, 0, 80, 6]]), "t_accum": int8([[30, -3, 7, -31, 0]]),
         "codes": uint8([[0b00100001, 0b01010110]]), "e": int8([[0, 0]]), "e_accum": int8([[0, 0]]),
-        "rule": "scaled", "gain": 131_072,
+        "rule": "scaled", "gain": 131_072, "e_g": int8([0]), "moment": int32([[0, 0]]),
     }  # fmt: skip
     values = element("ternary_update", arguments, 0, 0)
-    assert {n: values[n] for n in ("G", "S", "m", "v", "trit before", "t_accum before")} == {
-        "G": -300, "S": 400, "m": 100, "v": 7, "trit before": 0, "t_accum before": 30,
+    assert {n: values[n] for n in ("G", "S", "mean", "factor", "shift", "trit before", "t_accum before")} == {
+        "G": -300, "S": 400, "mean": 100, "factor": 524_288, "shift": 7, "trit before": 0,
+        "t_accum before": 30,
+    }  # fmt: skip
+    values = element("ternary_update", arguments | {"rule": "adaptive"}, 0, 0)
+    assert {n: values[n] for n in ("moment", "factor", "shift")} == {
+        "moment": 1_062_707_712, "factor": 1_766_981_632, "shift": 19,
     }  # fmt: skip
     assert [group("ternary_update", arguments, 0, g)["h"] for g in (0, 1)] == [100, -6]
 
@@ -59,6 +65,9 @@ def test_a_failure_shows_them() -> None:
     wrong["t_accum"][-1, -1] += 1
     with pytest.raises(AssertionError, match=r"row \d+, column \d+, G .* vote .* accum_threshold .* fires"):
         assert_same("ternary_update", arguments, expected, wrong, "torch")
+    moments = expected | {"moment": expected["moment"] ^ 1}
+    text = explained("ternary_update", arguments, expected, moments, "moment")
+    assert all(f", {name} " in text for name in ("n_done", "a", "x_a", "m", "x_m", "moment"))
     padding = expected | {"codes": expected["codes"].clone()}
     padding["codes"][0, -1] ^= 0xC0
     text = explained("ternary_update", arguments, expected, padding, "codes")

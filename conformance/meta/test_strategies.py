@@ -14,13 +14,14 @@ from arbitor.conformance.draw.ranges import BOUNDS, ELEMENTS, ends_of
 from arbitor.conformance.draw.strategies import (
     BUILDERS,
     LONG_GROUPS,
+    PLAIN_RULES,
     arguments_of,
     at_ends,
     example,
     with_long_groups,
 )
 from arbitor.conformance.judge.target import Arguments, call, target_of
-from arbitor.kernels.operations import OPERATIONS
+from arbitor.kernels.operations import OPERATIONS, RULES
 
 Edge = Callable[[Arguments], bool]
 
@@ -69,8 +70,8 @@ def equals(name: str, value: int | str) -> Edge:
 
 def at_threshold(sign: int, less: int) -> Edge:
     def edge(arguments: Arguments) -> bool:
-        threshold = arguments["accum_threshold"]
-        return threshold > 2 and bool((arguments["t_accum"] == sign * (threshold - less)).any())
+        threshold = 4 * arguments["accum_threshold"]
+        return 8 < threshold < 128 and bool((arguments["t_accum"] == sign * (threshold - less)).any())
 
     return edge
 
@@ -91,12 +92,46 @@ def beside_127(step: int) -> Edge:
     return lambda a: neighbours_of_127(a["x"], step)
 
 
+def adaptive(edge: Edge) -> Edge:
+    return lambda a: a["rule"] == "adaptive" and a["gain"] > 0 and edge(a)
+
+
+def mantissas(arguments: Arguments) -> torch.Tensor:
+    found: torch.Tensor = arguments["moment"] & (1 << 21) - 1
+    return found
+
+
+def votes(arguments: Arguments) -> torch.Tensor:
+    """Sizes of the votes of one update that nothing fires in, as far as they can be told: in quarters."""
+    zeros = torch.zeros_like(arguments["t_accum"])
+    quiet = arguments | {"t_accum": zeros, "accum_threshold": 32}
+    copies = {
+        name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in quiet.items()
+    }
+    after: torch.Tensor = call(target_of("reference").backend, "ternary_update", copies)["t_accum"]
+    return after.abs()
+
+
+MOMENTS: dict[str, Edge] = {
+    "a first update": lambda a: a["step"] == 0,
+    "a second update": lambda a: a["step"] == 1,
+    "the whole memory": lambda a: a["step"] == 127,
+    "a moment of 0 beside others": lambda a: bool((a["moment"] == 0).any() and (a["moment"] > 0).any()),
+    "a moment that is not normalised": lambda a: bool(((mantissas(a) > 0) & (mantissas(a) < 1 << 20)).any()),
+    "a moment that is 0 with an exponent": lambda a: bool(((mantissas(a) == 0) & (a["moment"] > 0)).any()),
+    "no gradient and a moment": lambda a: bool(((group_sums(a) == 0) & (a["moment"] > 0)).any()),
+    "votes between none and the largest": lambda a: (
+        8 <= a["vote_max"] < 32
+        and len(found := votes(a)[votes(a) < 4 * a["vote_max"]].unique()) > 5
+        and int(found.max()) > 6
+    ),
+}
 EDGES: dict[str, tuple[str, Edge]] = {
     **{f"{name} 0": ("ternary_update", holds(name, 0)) for name in ("t_accum", "gradient")},
     "q 0": ("weight_gradient", holds("q_g", 0)),
     "e_x 122": ("linear_forward", holds("e_x", 122)),
-    **{f"threshold {t}": ("ternary_update", equals("accum_threshold", t)) for t in (2, 126)},
-    **{f"rule {rule}": ("ternary_update", equals("rule", rule)) for rule in ("scaled", "sign")},
+    **{f"threshold {t}": ("ternary_update", equals("accum_threshold", t)) for t in (2, 31)},
+    **{f"rule {rule}": ("ternary_update", equals("rule", rule)) for rule in RULES},
     "step 2^31": ("ternary_update", equals("step", 2**31)),
     **{f"e_span {v}": ("linear_forward", equals("e_span", v)) for v in range(1, 6)},
     **{f"several groups of {size}": (name, several(size)) for size in LONG_GROUPS for name in GROUPED},
@@ -105,6 +140,8 @@ EDGES: dict[str, tuple[str, Edge]] = {
     **{f"dense padding of {n}": ("unpack_dense", padding(5, n)) for n in range(5)},
     **{f"NaN with sign {sign}": ("quantise_columns", nan_of_sign(sign)) for sign in (0, 1)},
     **{f"127 * 2^k, bits {step:+}": ("quantise_nearest", beside_127(step)) for step in (-1, 0, 1)},
+    **{f"adaptive, {what}": ("ternary_update", adaptive(edge)) for what, edge in MOMENTS.items()},
+    **{f"{n} updates of a row": ("embedding_update", holds("step_counter", n)) for n in (0, 127)},
     "a silent group beside a loud one": (
         "ternary_update",
         lambda a: bool(((group_sums(a) == 0).any(1) & (group_sums(a) > 0).any(1)).any()),
@@ -190,7 +227,9 @@ def test_every_end_is_an_example_of_its_own(operation: str) -> None:
 def test_long_groups_are_examples_of_their_own(operation: str) -> None:
     """Several of each size, whose exponents differ."""
     found = list(with_long_groups(operation))
-    assert [a["group_size"] for a in found] == ([*LONG_GROUPS] if operation in GROUPED else [])
+    rules = len(PLAIN_RULES) if "rule" in OPERATIONS[operation].scalars else 1
+    sizes = [size for size in LONG_GROUPS for _ in range(rules)]
+    assert [a["group_size"] for a in found] == (sizes if operation in GROUPED else [])
     assert all(a["e"].shape[1] == 3 and len(a["e"].unique()) > 1 for a in found)
 
 

@@ -177,6 +177,42 @@ def test_every_scalar_has_to_be_read(operation: str, name: str) -> None:
     assert is_caught(backend_with(operation, lie(operation, getattr(eager, operation))), operation)
 
 
+UPDATES = [o for o in OPERATIONS if "rule" in OPERATIONS[o].scalars]
+
+
+@pytest.mark.parametrize("name", ["e_g", "moment"])
+@pytest.mark.parametrize("operation", UPDATES)
+def test_what_decides_the_size_of_a_vote_has_to_be_read(operation: str, name: str) -> None:
+    """An update that takes every exponent, or every moment, for 0."""
+    place = OPERATIONS[operation].arguments.index(name)
+
+    def function(*arguments: Any, **named: Any) -> Any:
+        if name == "moment":
+            arguments[place].zero_()
+            return getattr(eager, operation)(*arguments, **named)
+        others = (*arguments[:place], torch.zeros_like(arguments[place]), *arguments[place + 1 :])
+        return getattr(eager, operation)(*others, **named)
+
+    assert is_caught(backend_with(operation, function), operation)
+
+
+def test_a_table_counts_the_updates_of_its_rows() -> None:
+    """One that goes by the step of the table is caught."""
+    names = OPERATIONS["embedding_update"].arguments
+    place, step = names.index("step_counter"), names.index("step")
+
+    def function(*arguments: Any, **named: Any) -> Any:
+        counter = arguments[place].clone()
+        others = list(arguments)
+        others[place] = torch.full_like(counter, min(arguments[step], 2**31 - 1))
+        found = eager.embedding_update(*others, **named)
+        seen = arguments[0].unique()
+        arguments[place][seen] = (counter[seen].long() + 1).clamp(max=2**31 - 1).int()
+        return found
+
+    assert is_caught(backend_with("embedding_update", function), "embedding_update")
+
+
 @pytest.mark.parametrize("operation", ["pack", "unpack", "pack_dense", "unpack_dense"])
 def test_a_backend_that_refuses_nothing_is_caught(operation: str) -> None:
     array, columns = OPERATIONS[operation].arrays[0], 8 if operation == "unpack" else 10
@@ -192,7 +228,7 @@ def test_a_backend_that_refuses_nothing_is_caught(operation: str) -> None:
 
 def test_a_refusal_that_comes_too_late_is_caught() -> None:
     def function(*arguments: Any) -> None:
-        arguments[1].view(-1)[0] ^= 1
+        arguments[2].view(-1)[0] ^= 1
         raise ValueError("too late")
 
     with pytest.raises(AssertionError, match="was refused but changed codes"):

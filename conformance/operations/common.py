@@ -42,7 +42,7 @@ float32 = partial(torch.tensor, dtype=torch.float32)
 
 HOW: Arguments = {
     "e_base": -3, "e_span": 6, "group_size": 4, "rule": "sign", "gain": 65_536, "vote_max": 16,
-    "accum_threshold": 32, "scale_gain": 0, "e_accum_threshold": 32, "seed": 0, "tensor_id": 0, "step": 0,
+    "accum_threshold": 8, "scale_gain": 0, "e_accum_threshold": 32, "seed": 0, "tensor_id": 0, "step": 0,
 }  # fmt: skip
 EXAMPLES = range(4)
 
@@ -72,7 +72,7 @@ def busy(arguments: Arguments) -> Arguments:
     def drawn(largest: int, *shape: int) -> torch.Tensor:
         return torch.randint(-largest, largest + 1, shape, generator=generator)
 
-    limits = {"q_g": 127, "q_x": 127, "q_d": 127, "q": 127, "trits": 1, "t_accum": 8, "gradient": 10**6}
+    limits = {"q_g": 127, "q_x": 127, "q_d": 127, "q": 127, "trits": 1, "t_accum": 35, "gradient": 10**6}
     found: Arguments = {
         name: drawn(limit, *arguments[name].shape).to(arguments[name].dtype)
         for name, limit in limits.items()
@@ -87,8 +87,23 @@ def busy(arguments: Arguments) -> Arguments:
     if "e_span" in arguments:  # every exponent of a band of five
         steps = torch.randint(0, 5, arguments["e"].shape, generator=generator)
         found |= {"e_span": 4, "e": (arguments["e_base"] + steps).to(torch.int8)}
+    if "moment" in arguments:
+        found |= _busy_moments(arguments, generator)
     settings = {"gain": 3 << 16, "vote_max": 16, "accum_threshold": 9, "scale_gain": 1 << 18}
     return arguments | found | {name: value for name, value in settings.items() if name in arguments}
+
+
+def _busy_moments(arguments: Arguments, generator: torch.Generator) -> Arguments:
+    """e_g and moments about the mean squares of busy operands, so that votes of rule `adaptive` are neither 0
+    nor all the largest."""
+    octaves = {"gradient": 38, "q_g": 25, "q": 12}
+    around = next(octave for name, octave in octaves.items() if name in arguments)
+    around += len(arguments.get("q_g", [0])).bit_length() - 1
+    shape = tuple(arguments["moment"].shape)
+    e_g = torch.randint(-3, 4, arguments["e_g"].shape, generator=generator)
+    m = torch.randint(1 << 20, 1 << 21, shape, generator=generator)
+    x = around - 20 + 2 * e_g[:, None] + torch.randint(-1, 2, shape, generator=generator)
+    return {"e_g": e_g.to(torch.int8), "moment": ((x + 512) << 21 | m).to(torch.int32)}
 
 
 def _trits_of_a_row(arguments: Arguments) -> int:
@@ -107,8 +122,8 @@ def to_bits(tensor: torch.Tensor) -> Any:
 def agreement(operation: str, *clauses: str) -> tuple[Test, Test]:
     """Every legal call gives what the judge gives, and changes no input: drawn ones, and for certain those
     with each argument at both ends of what it may be, and of several long groups."""
-    calls = {f"{'-'.join(names)}-{END[end]}": found for names, end, found in at_ends(operation)}
-    calls |= {f"groups-of-{found['group_size']}": found for found in with_long_groups(operation)}
+    calls = {f"{'-'.join(names)}-{END[end]}{_by(found)}": found for names, end, found in at_ends(operation)}
+    calls |= {f"groups-of-{found['group_size']}{_by(found)}": found for found in with_long_groups(operation)}
 
     @pytest.mark.clause(*clauses, "ARB-UPD-003")
     @given(arguments=arguments_of(operation))
@@ -121,6 +136,10 @@ def agreement(operation: str, *clauses: str) -> tuple[Test, Test]:
         target.check(operation, arguments)
 
     return cast(Test, agrees), cast(Test, ends)
+
+
+def _by(arguments: Arguments) -> str:
+    return f"-{arguments['rule']}" if "rule" in arguments else ""
 
 
 def refusals(operation: str, *clauses: str) -> Test:

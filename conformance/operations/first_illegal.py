@@ -75,6 +75,8 @@ def first_of_two_tokens(operation: str) -> Test:
             "t_accum": torch.zeros(rows, columns, dtype=torch.int8),
             "e": torch.zeros(rows, 1, dtype=torch.int8),
             "corr_accum": torch.zeros(rows, 1, dtype=torch.int16),
+            "e_g": torch.zeros(1, dtype=torch.int8),
+            "moment": torch.zeros(rows, 1, dtype=torch.int32),
             "step_counter": torch.zeros(rows, dtype=torch.int32),
         }
         known = {"tokens": tokens, "q": torch.ones(TOKENS, columns, dtype=torch.int8), "rows": rows}

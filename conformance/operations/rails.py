@@ -27,7 +27,7 @@ TABLE_TOKENS = (*TOKENS, 133_000)  # of a table's sums, of more tokens
 # of Triton's interpreter where rows are programs
 SHORT = 10_000
 RAILS = int8([127, -127])
-FINE = {"rule": "scaled", "gain": 100 << 16, "vote_max": 127, "accum_threshold": 127}
+FINE = {"rule": "scaled", "gain": 25 << 16, "vote_max": 32, "accum_threshold": 32}
 
 
 def _terms(count: int) -> torch.Tensor:
@@ -65,11 +65,12 @@ def weight_gradient(terms: int, size: int) -> Case:
 
 
 def linear_update(terms: int, size: int) -> Case:
-    """The same gradient: every vote is against its sign."""
+    """The same gradient: every vote is against its sign, of four quarters."""
     arguments, _, gradient = weight_gradient(terms, size)
     zeros, zero = torch.zeros(gradient.shape, dtype=torch.int8), torch.zeros(2, 1, dtype=torch.int8)
     state = {"codes": packed(zeros), "t_accum": zeros, "e": zero, "e_accum": zero.clone()}
-    return arguments | state | HOW | {"group_size": 64}, "t_accum", -gradient.sign().to(torch.int8)
+    state |= {"e_g": int8([0, 0]), "moment": zero.int()}
+    return arguments | state | HOW | {"group_size": 64}, "t_accum", -4 * gradient.sign().to(torch.int8)
 
 
 def embedding_gradient(terms: int, size: int) -> Case:
@@ -91,9 +92,11 @@ def embedding_update(terms: int, size: int) -> Case:
         "t_accum": zeros,
         "e": zero,
         "corr_accum": zero.to(torch.int16),
+        "e_g": int8([0]),
+        "moment": zero.int(),
     }
     state["step_counter"] = torch.zeros(3, dtype=torch.int32)
-    return arguments | state | HOW | {"group_size": 64}, "t_accum", -gradient.sign().to(torch.int8)
+    return arguments | state | HOW | {"group_size": 64}, "t_accum", -4 * gradient.sign().to(torch.int8)
 
 
 CASES: dict[str, Callable[[int, int], Case]] = {
@@ -129,6 +132,7 @@ def rails(operation: str, clause: str) -> Test:
             arguments, name, expected = CASES[operation](terms, size)
             assert torch.equal(target.check(operation, arguments)[name], expected)
             if operation.endswith("_update"):  # what a sum that keeps its sign has lost decides a vote
-                target.check(operation, arguments | FINE)
+                for rule in ("scaled", "adaptive"):
+                    target.check(operation, arguments | FINE | {"rule": rule})
 
     return cast(Test, test)

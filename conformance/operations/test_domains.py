@@ -33,7 +33,7 @@ from arbitor.reference.quantise import exponents as reference_exponents
 from arbitor.reference.update import rules as reference_rules
 
 Domain = Callable[[str, int], None]
-THRESHOLDS = (1, 2, 31, 32, 64, 126, 127)
+THRESHOLDS = (1, 2, 8, 16, 31, 32)  # in votes
 ACCUMULATORS = range(-127, 128)
 
 
@@ -83,10 +83,10 @@ def test_all_bytes(
 
 def fired(trit: int, accumulator: int, vote: int, threshold: int) -> tuple[int, int]:
     """ARB-FIRE-001, -002 for one weight: (trit, accumulator)."""
-    a = min(max(accumulator + vote, -127), 127)
-    if abs(a) < threshold:
+    a, sign = accumulator + vote, 1 if accumulator + vote > 0 else -1
+    if abs(a) < 4 * threshold:
         return trit, a
-    return min(max(trit + (1 if a > 0 else -1), -1), 1), 0
+    return (trit, sign * (4 * threshold - 1)) if trit == sign else (trit + sign, 0)
 
 
 @pytest.mark.clause("ARB-VOTE-002", "ARB-FIRE-001", "ARB-FIRE-002", "ARB-FIRE-003")
@@ -95,7 +95,7 @@ def test_sign_rule(everyone: list[Target], domain: Domain) -> None:
     """Every trit, sign of the gradient, accumulator and threshold."""
     rows = list(product((-1, 0, 1), (-1, 0, 1)))
     for threshold in THRESHOLDS:
-        update(everyone, rows, [[-vote] * 255 for _, vote in rows], {"rule": "sign"}, threshold)
+        update(everyone, rows, 4, [[-vote] * 255 for _, vote in rows], {"rule": "sign"}, threshold)
     domain("sign rule: trit x sign x accumulator x threshold", 9 * 255 * len(THRESHOLDS))
 
 
@@ -104,20 +104,27 @@ def test_sign_rule(everyone: list[Target], domain: Domain) -> None:
 def test_scaled_votes(everyone: list[Target], domain: Domain) -> None:
     """Every trit, vote of -16..16, accumulator and threshold, by `ternary_update`.
 
-    A group of 63 elements w and one of 1030 has m in 16..31, so v = 5; with gain = 2^21 every r16 gives w.
+    In quarters: a group of 63 elements w and one of 1030 has a mean of 16..31, so its shift is 5; with
+    gain = 2^19 every r16 gives w.
     """
     rows = list(product((-1, 0, 1), range(-16, 17)))
     gradient = [[1030 if i % 64 == 63 else -vote for i in range(5 * 64)] for _, vote in rows]
-    how = {"rule": "scaled", "gain": 1 << 21, "vote_max": 16, "group_size": 64}
+    how = {"rule": "scaled", "gain": 1 << 19, "vote_max": 16, "group_size": 64}
     for threshold in THRESHOLDS:
-        update(everyone, rows, gradient, how, threshold)
+        update(everyone, rows, 1, gradient, how, threshold)
     domain("scaled rule: trit x vote x accumulator x threshold", len(rows) * 255 * len(THRESHOLDS))
 
 
 def update(
-    everyone: list[Target], rows: list[tuple[int, int]], gradient: Any, how: Arguments, threshold: int
+    everyone: list[Target],
+    rows: list[tuple[int, int]],
+    quarters: int,
+    gradient: Any,
+    how: Arguments,
+    threshold: int,
 ) -> None:
-    """A row for every (trit, vote), the 255 accumulators along it; the 64th of a group is not one of them."""
+    """A row for every (trit, vote of so many quarters), the 255 accumulators along it; the 64th of a group is
+    not one of them."""
     columns = len(gradient[0])
     spread = columns > 255
     places = [i for i in range(columns) if not (spread and i % 64 == 63)][:255]
@@ -128,9 +135,11 @@ def update(
     trits = int8([[trit] * columns for trit, _ in rows])
     arguments: Arguments = {"gradient": int32(gradient), "codes": packed(trits), "t_accum": t_accum}
     arguments |= {name: torch.zeros(len(rows), groups, dtype=torch.int8) for name in ("e", "e_accum")}
+    arguments["e_g"] = torch.zeros(len(rows), dtype=torch.int8)
+    arguments["moment"] = torch.zeros(len(rows), groups, dtype=torch.int32)
     found = agreed(everyone, "ternary_update", arguments | settings)
     after = agreed(everyone, "unpack", {"codes": found["codes"], "columns": columns})["trits"]
-    expected = [[fired(trit, a, vote, threshold) for a in ACCUMULATORS] for trit, vote in rows]
+    expected = [[fired(trit, a, quarters * vote, threshold) for a in ACCUMULATORS] for trit, vote in rows]
     assert after[:, places].tolist() == [[trit for trit, _ in row] for row in expected]
     assert found["t_accum"][:, places].tolist() == [[a for _, a in row] for row in expected]
 
@@ -138,7 +147,7 @@ def update(
 @pytest.mark.clause("ARB-FIRE-001", "ARB-FIRE-002")
 def test_firing_of_every_vote(domain: Domain) -> None:
     """The rule itself in the reference and in the oracle, with votes up to the largest."""
-    votes = range(-127, 128)
+    votes = range(-128, 129)
     for threshold, trit in product(THRESHOLDS, (-1, 0, 1)):
         a, v = (grid.ravel() for grid in np.meshgrid(np.array(ACCUMULATORS), np.array(votes)))
         found = reference_rules.accumulate_and_fire(np.full(a.shape, trit), a, v, threshold)
@@ -148,7 +157,56 @@ def test_firing_of_every_vote(domain: Domain) -> None:
             oracle_update._fire(vote, 0, trits, t_accum, how)
             if (trits[0], t_accum[0]) != (found.trits[i], found.t_accum[i]):
                 raise AssertionError(f"trit {trit}, accumulator {accumulator}, vote {vote}, {threshold}")
-    domain("firing: trit x vote x accumulator x threshold", 3 * 255 * 255 * len(THRESHOLDS))
+    domain("firing: trit x vote x accumulator x threshold", 3 * 255 * 257 * len(THRESHOLDS))
+
+
+@pytest.mark.clause("ARB-MOM-001", "ARB-MOM-003", "ARB-VOTE-005")
+@pytest.mark.operations("ternary_update")
+@pytest.mark.parametrize("e_g", [-100, -1, 0, 125])
+def test_exponents_of_moments(everyone: list[Target], domain: Domain, e_g: int) -> None:
+    """A row for every seventh of the 1024 and for the ends, with mantissas at both ends, odd and even, one
+    not normalised and none; at the first update, the second, and where the memory is whole; with a gradient
+    and without one."""
+    mantissas = (0, 1, 2**20 - 1, 2**20, 2**20 + 1, 2**21 - 1)
+    exponents = (*range(0, 1024, 7), 1, 2, 3, 1021, 1022, 1023)
+    moment = [[x << 21 | m for m in mantissas] for x in exponents]
+    columns = 4 * len(mantissas)
+    still = torch.zeros(len(moment), len(mantissas), dtype=torch.int8)
+    arguments: Arguments = {"e_g": int8([e_g] * len(moment))}
+    arguments |= {"codes": packed(int8([[0] * columns] * len(moment)))}
+    arguments |= {"t_accum": int8([[0] * columns] * len(moment)), "e": still, "e_accum": still.clone()}
+    for step, group in product((0, 1, 126, 127, 2**32 - 1), ([900, -31, 1, 0], [0] * 4)):
+        how = HOW | {"rule": "adaptive", "step": step, "accum_threshold": 32}
+        how |= {"gradient": int32([group * len(mantissas)] * len(moment))}
+        found = agreed(everyone, "ternary_update", arguments | {"moment": int32(moment)} | how)
+        after = found["moment"]
+        assert bool(((after == 0) | (after & 2**20 > 0)).all())
+        assert not found["t_accum"][(after == 0).repeat_interleave(4, dim=1)].any()
+    domain("moments: exponent x mantissa x update x gradient", 10 * len(moment) * len(mantissas))
+
+
+@pytest.mark.clause("ARB-MOM-002")
+@pytest.mark.operations("ternary_update")
+def test_every_length_of_a_sum(everyone: list[Target], domain: Domain) -> None:
+    """First updates of groups whose S has each length from 0 to 33 bits: just that power of two, one less and
+    one more, and halves that go up."""
+    rows = []
+    for length in range(34):
+        for beside in (-1, 0, 1):
+            total = max(2**length + beside, 0)
+            first = min(total, 2**31 - 1)
+            rows.append([first, *[-min(max(total - first - k * 2**31, 0), 2**31) for k in range(7)]])
+    count = len(rows)
+    arguments: Arguments = {"gradient": int32(rows), "e_g": torch.zeros(count, dtype=torch.int8)}
+    arguments |= {"codes": packed(int8([[0] * 8] * count)), "t_accum": int8([[0] * 8] * count)}
+    arguments |= {"e": int8([[0]] * count), "e_accum": int8([[0]] * count), "moment": int32([[0]] * count)}
+    how = HOW | {"rule": "adaptive", "group_size": 8, "accum_threshold": 32}
+    found = agreed(everyone, "ternary_update", arguments | how)["moment"].flatten().tolist()
+    for row, moment in zip(rows, found, strict=True):
+        square = sum(g * g for g in row) / 8
+        m, x = moment & 2**21 - 1, (moment >> 21) - 512
+        assert abs(m * 2.0**x - square) <= square * 2.0**-12
+    domain("lengths of S and their neighbours", count)
 
 
 @pytest.mark.clause("ARB-LIN-001", "ARB-LIN-002", "ARB-LIN-005")

@@ -27,12 +27,14 @@ STATE: Arguments = {
     "t_accum": int8([[0] * COLUMNS] * ROWS),
     "e": int8([[-2, -2]] * ROWS),
     "e_accum": int8([[0, 0]] * ROWS),
+    "moment": int32([[0, 0]] * ROWS),
 }
+E_G: Arguments = {"e_g": int8([0] * ROWS)}
 WIDE, TALL = int8([[1] * COLUMNS] * TOKENS), int8([[1] * ROWS] * TOKENS)
 ZEROS = int8([0] * TOKENS)
 WEIGHT: Arguments = {"codes": STATE["codes"], "e": STATE["e"]} | SCALE
 BITS: Arguments = {"seed": 0, "step": 0, "stream": 0, "first_row": 0}
-TABLE: Arguments = {name: STATE[name] for name in ("codes", "t_accum", "e")} | {
+TABLE: Arguments = {name: STATE[name] for name in ("codes", "t_accum", "e", "moment")} | {
     "corr_accum": int16([[0, 0]] * ROWS),
     "step_counter": int32([0] * ROWS),
 }
@@ -45,12 +47,12 @@ LEGAL: dict[str, Arguments] = {
     "input_gradient": {"q_d": TALL, "e_d": ZEROS} | WEIGHT | {"in_features": COLUMNS},
     "quantise_columns": {"dy": WIDE.float(), "e_x": ZEROS} | BITS,
     "weight_gradient": {"q_g": TALL, "q_x": WIDE},
-    "ternary_update": {"gradient": int32([[1] * COLUMNS] * ROWS)} | STATE | HOW | SCALE,
-    "linear_update": {"q_g": TALL, "q_x": WIDE} | STATE | HOW | SCALE,
+    "ternary_update": {"gradient": int32([[1] * COLUMNS] * ROWS)} | E_G | STATE | HOW | SCALE,
+    "linear_update": {"q_g": TALL, "q_x": WIDE} | E_G | STATE | HOW | SCALE,
     "embedding_forward": {"tokens": int64([0] * TOKENS), "codes": STATE["codes"], "e": STATE["e"]}
     | {"group_size": 4, "columns": COLUMNS},
     "embedding_gradient": {"tokens": int64([0] * TOKENS), "q": WIDE, "rows": ROWS},
-    "embedding_update": {"tokens": int64([0] * TOKENS), "q": WIDE} | TABLE | HOW | SCALE,
+    "embedding_update": {"tokens": int64([0] * TOKENS), "q": WIDE, "e_g": int8([0])} | TABLE | HOW | SCALE,
 }
 # beside one less than the lowest and one more than the highest that ranges.py allows
 ALSO: dict[str, list[int]] = {
@@ -58,6 +60,8 @@ ALSO: dict[str, list[int]] = {
     "e_d": [-128, 123, 126],
     "codes": [0x57, 0x5D, 0x75, 0xD5],
     "e": [127],
+    "e_g": [-128, 127],
+    "moment": [-(2**31)],
     "step_counter": [-(2**31)],
 }
 
@@ -85,6 +89,7 @@ def judge(request: Any) -> Target:
 
 
 @pytest.mark.clause("ARB-LIN-006", "ARB-STATE-003", "ARB-STATE-004", "ARB-STATE-006", "ARB-PACK-003")
+@pytest.mark.clause("ARB-MOM-001", "ARB-UPD-004")
 @pytest.mark.parametrize(("operation", "name", "value"), CASES)
 def test_illegal_elements_are_refused(judge: Target, operation: str, name: str, value: int) -> None:
     array: torch.Tensor = LEGAL[operation][name].clone()

@@ -76,6 +76,11 @@ def row_exponents(name: str, values: Vector, size: int) -> None:
             raise ValueError(f"{name}: value at position {i} is {value}, expected -100..122 or {POISONED}")
 
 
+def gradient_exponents(name: str, values: Vector, size: int) -> None:
+    """ARB-UPD-004: an exponent for every row of G, of a quantiser and 3 more at most."""
+    vector(name, values, size, -100, 125)
+
+
 def group_count(group_size: int, in_features: int) -> int:
     """ARB-STATE-005: a group size that is a multiple of 4 in 4..1024. Gives the groups of a row."""
     integer("group_size", group_size, 4, 1024)

@@ -8,6 +8,7 @@ from .checks import (
     Matrix,
     Vector,
     columns_of,
+    gradient_exponents,
     group_count,
     integer,
     matrix,
@@ -17,7 +18,7 @@ from .checks import (
 )
 from .float32 import round_and_scale
 from .packing import unpack
-from .update import How, settle
+from .update import How, State, settle
 
 _CORR_CLAMP = 32767
 
@@ -48,10 +49,12 @@ def embedding_gradient(tokens: Vector, q: Matrix, rows: int) -> Matrix:
 def embedding_update(
     tokens: Vector,
     q: Matrix,
+    e_g: Vector,
     codes: Matrix,
     t_accum: Matrix,
     e: Matrix,
     corr_accum: Matrix,
+    moment: Matrix,
     step_counter: Vector,
     e_base: int,
     e_span: int,
@@ -66,14 +69,17 @@ def embedding_update(
     tensor_id: int,
     step: int,
 ) -> list[int]:
-    """ARB-EMB-004, -005: update the rows that occur in tokens, in all five arrays; gives the counts."""
+    """ARB-EMB-004, -005: update the rows that occur in tokens, in all six arrays; gives the counts."""
     how = How(e_base, e_span, group_size, rule, gain, vote_max, accum_threshold, scale_gain,
               e_accum_threshold, seed, tensor_id, step)  # fmt: skip
     rows = len(codes)
     gradient = embedding_gradient(tokens, q, rows)
     vector("step_counter", step_counter, rows, 0, INT32_MAX)
+    gradient_exponents("e_g", e_g, 1)
     occurring = sorted(set(tokens))
-    counts = settle(gradient, occurring, codes, t_accum, e, corr_accum, _CORR_CLAMP, how, how.bits)
+    state = State(codes, t_accum, e, corr_accum, moment, _CORR_CLAMP)
+    # ARB-MOM-003 counts the updates of a row, not those of the table (section 6).
+    counts = settle(gradient, e_g * rows, occurring, state, step_counter, how, how.bits)
     for v in occurring:
         step_counter[v] = min(step_counter[v] + 1, INT32_MAX)
     return counts

@@ -44,7 +44,7 @@ GIVEN: dict[str, tuple[dict[str, Any], str]] = {
     "a signal": ({"loss_signal": math.nan}, "loss_signal is not finite"),
     "a component": ({"loss_components": [torch.tensor(math.inf)]}, r"loss_components\[0\] is not finite"),
     "a gradient": ({}, "gradient of last is not finite"),
-    "a gain": ({"gain": -1}, r"gain must be in 0\.\.16777216, got -1"),
+    "a gain": ({"gain": -1}, r"gain must be in 0\.\.4194304, got -1"),
     "a scale_gain": ({"scale_gain": 2**20 + 1}, r"scale_gain must be in 0\.\.1048576, got 1048577"),
     "updates": ({}, "last: updates is 4294967295, the most there may be"),
 }

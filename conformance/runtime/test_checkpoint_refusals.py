@@ -59,7 +59,7 @@ UNREAD = "the metadata cannot be read: "
 # what was found, and what was expected in its place
 CASES: dict[str, tuple[Damage, str, str]] = {
     "older format": (with_metadata(format_version="0"), "format_version is '0'", "expected '1'"),
-    "older specification": (with_metadata(specification="0"), "specification is '0'", "expected '1'"),
+    "older specification": (with_metadata(specification="1"), "specification is '1'", "expected '2'"),
     "from before versions": (with_metadata(format_version=None), "format_version is None", "expected '1'"),
     "newer format": (with_metadata(format_version="2"), "format_version is '2'", "by a newer arbitor"),
     "newer specification": (with_metadata(specification="17"), "specification is '17'", "by a newer arbitor"),
@@ -193,7 +193,7 @@ def test_options_that_older_checkpoints_lack() -> None:
         ({"dtype": None}, "options.dtype is not in the run, 'float32' was asked for"),
         ({"vote_max": None}, "options.vote_max is not in the run, 16 was asked for"),
         ({"momentum": 0.5}, "options.momentum is 0.5 in the run, none was asked for"),
-        ({"gain": 2.25}, "options.gain is 2.25 in the run, 3.0 was asked for"),
+        ({"gain": 2.25}, "options.gain is 2.25 in the run, 4.0 was asked for"),
         ("pending", "pending at $: None is not of type 'object'"),
     ],
 )
@@ -216,7 +216,7 @@ def test_resuming_what_another_version_began(
     save_checkpoint(file, checkpoint.tensors, config, checkpoint.step)
     before = {each.name: each.read_bytes() for each in file.parent.iterdir()}
     capsys.readouterr()
-    assert runs("text.py", "--resume", "--gain", "3") == 2
+    assert runs("text.py", "--resume", "--gain", "4") == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1

@@ -27,6 +27,7 @@ DTYPES = {
     "t_accum": torch.int8,
     "e": torch.int8,
     "e_accum": torch.int8,
+    "moment": torch.int32,
     "corr_accum": torch.int16,
     "step_counter": torch.int32,
     "_extra_state": torch.int64,
@@ -57,6 +58,7 @@ def trained(target: Target, steps: int = 3, **config: Any) -> ARBModel:
     rows: Any = model.embedding
     rows.corr_accum[0] = 32767  # no float16 holds it
     rows.corr_accum[1] = -32767
+    rows.moment[0] = 2**31 - 1  # no float32 holds it
     rows.step_counter[2] = 2**31 - 1  # no float32 holds it
     return model
 
@@ -70,13 +72,13 @@ def assert_legal_dtypes(model: nn.Module) -> None:
 
 @pytest.mark.clause("ARB-MODEL-001", "ARB-STATE-001")
 def test_no_float_anywhere(target: Target) -> None:
-    """No element of a parameter, no float buffer, no float in the state_dict; six arrays and seven integers a
-    table."""
+    """No element of a parameter, no float buffer, no float in the state_dict; six arrays and seven integers
+    a table."""
     model = trained(target)
     assert not any(p.numel() for p in model.parameters())
     assert not [name for name, tensor in model.state_dict().items() if tensor.is_floating_point()]
     assert_legal_dtypes(model)
-    linear = {"codes", "t_accum", "e", "e_accum", "_extra_state"}
+    linear = {"codes", "t_accum", "e", "e_accum", "moment", "_extra_state"}
     assert set(model.head.state_dict()) == linear
     assert set(model.embedding.state_dict()) == linear - {"e_accum"} | {"corr_accum", "step_counter"}
 

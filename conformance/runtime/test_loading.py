@@ -236,6 +236,22 @@ def test_initial_state(target: Target, e_span: int) -> None:
         assert module.get_extra_state().tolist() == [-1 - e_span // 2, e_span, 8, 2, 0, 3, 0]
 
 
+@pytest.mark.clause("ARB-INIT-002", "ARB-INIT-003")
+@pytest.mark.parametrize("octaves", [-2, 3])
+def test_octaves_are_added(target: Target, octaves: int) -> None:
+    """To the exponents, and so to the band around them."""
+    layer = models.linear(target, columns=10, rows=6, e_span=3, octaves=octaves)
+    assert layer.e.unique().tolist() == [octaves - 1]
+    assert (layer.shape.e_base, layer.shape.e_span) == (octaves - 2, 3)
+
+
+@pytest.mark.clause("ARB-INIT-002")
+@pytest.mark.parametrize("octaves", [1.0, 0.5, True, None, "1", 21, -21])
+def test_octaves_are_whole(target: Target, octaves: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="octaves must be"):
+        models.linear(target, octaves=octaves)
+
+
 @pytest.mark.clause("ARB-STATE-006", "ARB-RUN-006")
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("make", [models.linear, models.model_of])

@@ -19,7 +19,8 @@ SLOW = ("triton", "tilelang")
 
 @pytest.mark.clause(
     "ARB-TRAIN-001", "ARB-TRAIN-002", "ARB-UPD-003", "ARB-RUN-003", "ARB-RUN-005", "ARB-RUN-006",
-    "ARB-LIN-007", "ARB-RUN-007", "ARB-RUN-009", "ARB-RUN-012", "ARB-RUN-013", "ARB-STATE-001",
+    "ARB-LIN-007", "ARB-RUN-007", "ARB-RUN-009", "ARB-RUN-012", "ARB-RUN-013", "ARB-RUN-017", "ARB-STATE-001",
+    "ARB-CLIP-001", "ARB-CLIP-002", "ARB-MOM-003", "ARB-SCHED-003",
 )  # fmt: skip
 @pytest.mark.parametrize("most", [131_071, 16])
 def test_steps(target: Target, one_thread: None, monkeypatch: pytest.MonkeyPatch, most: int) -> None:

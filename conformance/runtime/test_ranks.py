@@ -56,24 +56,33 @@ def batches(target: Target, step: int, calls: int) -> list[torch.Tensor]:
     return list(tokens.chunk(calls))
 
 
-@pytest.mark.clause("ARB-RANK-001", "ARB-RANK-002", "ARB-RANK-003", "ARB-RUN-013")
+@pytest.mark.clause(
+    "ARB-RANK-001", "ARB-RANK-002", "ARB-RANK-003", "ARB-RANK-006", "ARB-RUN-013", "ARB-CLIP-001"
+)
 @pytest.mark.parametrize("calls", [1, 2])
-@pytest.mark.parametrize("size", [2, 3])
-def test_ranks_end_as_one(target: Target, size: int, calls: int) -> None:
-    """Three updates, of one call or of two microbatches, on as many ranks as divide the batch."""
+@pytest.mark.parametrize(("size", "means"), [(2, False), (3, False), (2, True)])
+def test_ranks_end_as_one(target: Target, size: int, means: bool, calls: int) -> None:
+    """Three updates, of one call or of two microbatches, on as many ranks as divide the batch; the loss of
+    each is its share of the whole, or the mean over its own tokens."""
 
     def run(ranks: Ranks | None) -> str:
         model = models.model_of(target)
         if ranks is not None:
-            join_ranks(model, ranks)
+            join_ranks(model, ranks, means=means)
         for step in range(3):
             for tokens in batches(target, step, calls):
                 own = tokens if ranks is None else ranks.slice(tokens)
-                backward(loss_of(model, own, 12 * 8))
+                backward(loss_of(model, own, 12 * 8 // (size if means and ranks else 1)))
             assert model._ternary_update_memory().totals()["flips"] > 0
         return hash_of(model)
 
     assert set(on_ranks(size, run)) == {run(None)}
+
+
+@pytest.mark.clause("ARB-RANK-006")
+def test_octaves_of_so_many_ranks() -> None:
+    """What cannot be taken away exactly is left."""
+    assert [Ranks(0, size).octaves for size in range(1, 10)] == [0, 1, 0, 2, 0, 0, 0, 3, 0]
 
 
 @pytest.mark.clause("ARB-RANK-004", "ARB-RUN-005")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from arbitor.components import TernaryLinear
+from arbitor.components import TernaryEmbeddingTable, TernaryLinear
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
 from arbitor.kernels import registry
@@ -20,7 +20,7 @@ from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.registry import BackendUnavailable, choose, select, why_not
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.runtime import configure_ternary_training
-from arbitor.schedule import scheduled_gain, scheduled_scale_gain
+from arbitor.schedule import rated, scheduled_gain, scheduled_scale_gain
 from arbitor.update import ternary_modules
 
 
@@ -40,8 +40,8 @@ def test_configure_sets_every_module(target: Target) -> None:
     assert {(s.accum_threshold, s.e_accum_threshold, s.rule, s.vote_max) for s in settings_of(model)} == {
         (5, 7, "sign", 3)
     }
-    for extreme in (1, 127):
-        assert configure_ternary_training(model, extreme, extreme) == extreme
+    for extreme, e_extreme in ((1, 1), (32, 127)):
+        assert configure_ternary_training(model, extreme, e_extreme) == extreme
     assert configure_ternary_training(nn.Linear(1, 1), 9) == 9
 
 
@@ -51,11 +51,15 @@ def test_configure_sets_every_module(target: Target) -> None:
     [
         *(
             ({name: value}, ValueError)
-            for name in ("accum_threshold", "e_accum_threshold")
-            for value in (0, 128, -1)
+            for name, values in (
+                ("accum_threshold", (0, 33, -1)),
+                ("e_accum_threshold", (0, 128, -1)),
+                ("vote_max", (0, 33)),
+                ("rate", (-1, 2**16)),
+            )
+            for value in values
         ),
-        *(({"vote_max": value}, ValueError) for value in (0, 128)),
-        *(({"gain": value}, ValueError) for value in (-1, 2**24 + 1)),
+        *(({"gain": value}, ValueError) for value in (-1, 2**22 + 1)),
         *(({"scale_gain": value}, ValueError) for value in (-1, 2**20 + 1)),
         *(
             ({name: value}, TypeError)
@@ -78,10 +82,10 @@ def test_configure_refuses_before_any_module_is_touched(
     assert settings_of(model) == before
 
 
-def exact(gain: int, done: int, total: int) -> int:
-    """gain * max(2 %, min(1, what is left / 40 %)), rounded down."""
+def exact(gain: int, done: int, total: int, cooldown: int) -> int:
+    """gain * max(2 %, min(1, what is left / cooldown)), rounded down."""
     left = Fraction(total - done, total)
-    return floor(gain * max(Fraction(2, 100), min(Fraction(1), left / Fraction(40, 100))))
+    return floor(gain * max(Fraction(2, 100), min(Fraction(1), left / Fraction(cooldown, 100))))
 
 
 def exact_scale(gain: int, done: int, total: int) -> int:
@@ -93,17 +97,38 @@ def exact_scale(gain: int, done: int, total: int) -> int:
 def test_schedule() -> None:
     """Every n of small N, some of large ones, at the extremes of both gains."""
     for total, gain in itertools.product(
-        [1, 2, 3, 7, 10, 100, 333], [0, 1, 49, 50, 65_536, 131_072, 2**20, 2**24]
+        [1, 2, 3, 7, 10, 100, 333], [0, 1, 49, 50, 65_536, 131_072, 2**20, 2**22]
     ):
         for done in range(total + 1):
-            assert scheduled_gain(gain, done, total) == exact(gain, done, total)
+            for cooldown in (1, 40, 80, 100):
+                assert scheduled_gain(gain, done, total, cooldown) == exact(gain, done, total, cooldown)
             assert scheduled_scale_gain(gain, done, total) == exact_scale(gain, done, total)
     total = 2**32 - 1
     for done in (0, total * 6 // 10, total * 6 // 10 + 1, total // 3, total - 1, total):
-        assert scheduled_gain(2**24, done, total) == exact(2**24, done, total)
+        for cooldown in (1, 40, 100):
+            assert scheduled_gain(2**22, done, total, cooldown) == exact(2**22, done, total, cooldown)
         assert scheduled_scale_gain(2**20, done, total) == exact_scale(2**20, done, total)
     assert [scheduled_scale_gain(600, n, 10) for n in range(11)] == [600, 500, 400, 300, 200, 100] + [0] * 5
-    assert [scheduled_gain(1000, n, 10) for n in range(11)] == [1000] * 7 + [750, 500, 250, 20]
+    assert [scheduled_gain(1000, n, 10, 40) for n in range(11)] == [1000] * 7 + [750, 500, 250, 20]
+    assert [scheduled_gain(800, n, 10) for n in range(11)] == [800] * 3 + [*range(700, 0, -100), 16]
+
+
+@pytest.mark.clause("ARB-SCHED-003", "ARB-VOTE-004")
+def test_rates() -> None:
+    """Of gains, rounded down, to the largest gain there is; what is no rate is refused by name."""
+    assert [rated(gain, rate) for gain, rate in ((1, 255), (3, 384), (2**22, 256), (2**22, 257))] == [
+        *(0, 4, 2**22, 2**22)
+    ]
+    assert [TernaryLinear(4, 4, rate=rate).settings.rate for rate in (0, 0.5, 1, 255)] == [
+        0,
+        128,
+        256,
+        65_280,
+    ]
+    assert [module(4, 4).settings.rate for module in (TernaryLinear, TernaryEmbeddingTable)] == [256, 512]
+    for wrong in (-1, 256, float("nan"), "2", True):
+        with pytest.raises(ValueError, match="rate must be a number of 0 to less than 256"):
+            TernaryLinear(4, 4, rate=wrong)
 
 
 @pytest.mark.clause("ARB-SCHED-001", "ARB-SCHED-002")

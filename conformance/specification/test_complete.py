@@ -201,7 +201,8 @@ def test_constants_agree() -> None:
     """They are written down several times on purpose; here they meet."""
     assert limits.POISONED == exponents.POISONED == ranks.POISONED == 127
     assert limits.EXPONENT_MIN == exponents.LOWEST == ranks.EXPONENT_MIN == -100
-    assert limits.RULES == operations.RULES == ("scaled", "sign")
+    assert limits.RULES == operations.RULES == ("scaled", "sign", "adaptive")
+    assert limits.GRADIENT_EXPONENT_MAX == ranges.ELEMENTS["e_g"][1] == limits.EXPONENT_MAX + 3 == 125
     assert limits.INT32_MAX == operations.INT32_MAX == 2**31 - 1
     assert limits.BOUNDS["tokens"] == (1, operations.MAX_TOKENS) == (1, checks.MAX_TOKENS) == (1, 2**20)
     summed = (1, operations.MAX_SUMMED_TOKENS)

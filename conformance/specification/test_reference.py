@@ -32,11 +32,11 @@ OPERATIONS = {
     "linear_forward": "q_x e_x codes e e_base e_span group_size",
     "input_gradient": "q_d e_d codes e e_base e_span group_size in_features",
     "weight_gradient": "q_g q_x",
-    "ternary_update": "gradient codes t_accum e e_accum HOW",
-    "linear_update": "q_g q_x codes t_accum e e_accum HOW",
+    "ternary_update": "gradient e_g codes t_accum e e_accum moment HOW",
+    "linear_update": "q_g e_g q_x codes t_accum e e_accum moment HOW",
     "embedding_forward": "tokens codes e group_size columns",
     "embedding_gradient": "tokens q rows",
-    "embedding_update": "tokens q codes t_accum e corr_accum step_counter HOW",
+    "embedding_update": "tokens q e_g codes t_accum e corr_accum moment step_counter HOW",
 }
 HOW = (
     "e_base e_span group_size rule gain vote_max accum_threshold scale_gain e_accum_threshold"

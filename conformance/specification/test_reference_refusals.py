@@ -113,6 +113,7 @@ def layer() -> tuple[State, limits.How]:
         np.zeros((2, 4), np.int8),
         np.zeros((2, 1), np.int8),
         np.zeros((2, 1), np.int8),
+        np.zeros((2, 1), np.int32),
     )
     return state, limits.How(0, 0, 4, "sign", 0, 1, 32, 0, 32, 0, 0, 0)
 
@@ -132,7 +133,7 @@ def test_a_step_refuses_microbatches_that_do_not_fit() -> None:
     whole, parts = layer(), layer()
     linear_step([x], [dy], *whole)
     linear_step(list(x[:, None]), list(dy[:, None]), *parts)
-    assert whole[0].t_accum.tolist() == parts[0].t_accum.tolist() == [[-1] * 4] * 2
+    assert whole[0].t_accum.tolist() == parts[0].t_accum.tolist() == [[-4] * 4] * 2
 
 
 def test_what_a_step_is_given_stays_as_it_is() -> None:

@@ -12,32 +12,10 @@ import numpy as np
 import pytest
 
 from arbitor import reference
+from arbitor.conformance.specification.integers import check_update, how, matrix, update_with_integers
 from arbitor.reference import limits, step
 from arbitor.reference.state_hash import state_hash
 from arbitor.reference.update import rules
-
-HOW_VALUES: dict[str, Any] = {
-    "e_base": -5, "e_span": 4, "group_size": 8, "rule": "scaled", "gain": 131072, "vote_max": 16,
-    "accum_threshold": 12, "scale_gain": 1 << 17, "e_accum_threshold": 3, "seed": 2**63 + 5,
-    "tensor_id": 2**28 - 1, "step": 7,
-}  # fmt: skip
-
-
-def how(**changes: Any) -> dict[str, Any]:
-    """The arguments `how` by name, with changes."""
-    return HOW_VALUES | changes
-
-
-def matrix(rows: int, columns: int, seed: int = 1) -> dict[str, Any]:
-    """A random state within the bounds of `how`."""
-    rng = np.random.default_rng(seed)
-    groups = -(-columns // HOW_VALUES["group_size"])
-    return {
-        "codes": reference.pack(rng.integers(-1, 2, (rows, columns), dtype=np.int8)),
-        "t_accum": rng.integers(-127, 128, (rows, columns), dtype=np.int8),
-        "e": rng.integers(-5, 0, (rows, groups), dtype=np.int8),
-        "e_accum": rng.integers(-127, 128, (rows, groups), dtype=np.int8),
-    }
 
 
 def test_products_of_the_linear_layer() -> None:
@@ -81,16 +59,31 @@ def test_worked_example() -> None:
     gradient = np.array([[-300, 20, 0, 80, 6]])
     trits = np.array([[0, -1, 1, -1, 1]])
     t_accum = np.array([[30, -3, 7, -31, 0]])
-    votes = rules.scaled_votes(gradient, np.full((1, 5), 32768), 4, 131072, 16)
-    assert votes.tolist() == [[5, 0, 0, -1, -2]]
-    fired = rules.accumulate_and_fire(trits, t_accum, votes, 32)
+    factor, shift = rules.mean_factor(gradient, 4, 131072)
+    assert (factor.tolist(), shift.tolist()) == ([[524288] * 2], [[7, 3]])
+    votes = rules.rounded_votes(gradient, np.full((1, 5), 32768), 4, 16, factor, shift)
+    assert votes.tolist() == [[19, -1, 0, -5, -6]]
+    fired = rules.accumulate_and_fire(trits, t_accum, votes, 8)
     assert fired.trits.tolist() == [[1, -1, 1, -1, 1]]
-    assert fired.t_accum.tolist() == [[0, -3, 7, 0, -2]]
+    assert fired.t_accum.tolist() == [[0, -4, 7, -31, -6]]
     assert fired.fires.tolist() == [[True, False, False, True, False]]
     e_votes = rules.scale_votes(gradient, trits, np.full((1, 2), 32768), 4, 65536)
     assert e_votes.tolist() == [[0, -1]]
     moved = rules.move_exponents(np.array([[-2, -2]]), np.array([[0, 0]]), e_votes, -4, 4, 32, 127)
     assert (moved.e.tolist(), moved.e_accum.tolist()) == ([[-2, -2]], [[0, -1]])
+
+
+@pytest.mark.clause("ARB-FIRE-002")
+@pytest.mark.parametrize(("threshold", "kept"), [(1, 3), (8, 31), (32, 127)])
+def test_a_fire_at_the_rail_keeps_the_accumulator(threshold: int, kept: int) -> None:
+    """A quarter below its threshold, on its side; a trit of 0 and one that turns back clear it."""
+    trits, at = np.array([[1, 1, 0, -1, -1]]), 4 * threshold
+    t_accum = np.array([[at - 1, 3 - at, at - 1, at - 1, 1 - at]])
+    votes = np.array([[1, -3, 5, 1, -128]])
+    fired = rules.accumulate_and_fire(trits, t_accum, votes, threshold)
+    assert fired.trits.tolist() == [[1, 0, 1, 0, -1]]
+    assert fired.t_accum.tolist() == [[kept, 0, 0, 0, -kept]]
+    assert fired.fires.all()
 
 
 def test_scale_votes_compare_strictly() -> None:
@@ -110,68 +103,15 @@ def test_exponents_move_and_stop() -> None:
     assert high.e_accum.tolist() == [[127]]
 
 
-def update_with_integers(
-    gradient: np.ndarray, state: dict[str, Any], rows: list[int], h: dict[str, Any], limit: int
-) -> list[int]:
-    """Section 6 element by element with Python integers; the arrays of `state` hold trits and are changed."""
-    columns, g = gradient.shape[1], h["group_size"]
-    groups = -(-columns // g)
-    stream, size = 16 * h["tensor_id"], max(rows) + 1
-    bits = reference.philox(0, size * columns, h["seed"], h["step"], stream + 3) >> 16
-    e_bits = reference.philox(0, size * groups, h["seed"], h["step"], stream + 4) >> 16
-    counts = [0] * 5
-
-    def sign(a: int) -> int:
-        return (a > 0) - (a < 0)
-
-    for o in rows:
-        for group in range(groups):
-            members = range(group * g, min(columns, group * g + g))
-            values = [int(gradient[o, i]) for i in members]
-            total = sum(map(abs, values))
-            grow = -sum(v * int(state["trits"][o, i]) for v, i in zip(values, members, strict=True))
-            v = (total // len(members)).bit_length()
-            for value, i in zip(values, members, strict=True):
-                k = (abs(value) * h["gain"] + (int(bits[o * columns + i]) << v)) >> (16 + v)
-                vote = -sign(value) * (min(k, h["vote_max"]) if h["rule"] == "scaled" else 1)
-                a = min(max(int(state["t_accum"][o, i]) + vote, -127), 127)
-                fires = abs(a) >= h["accum_threshold"]
-                old = int(state["trits"][o, i])
-                new = min(max(old + sign(a), -1), 1) if fires else old
-                state["trits"][o, i], state["t_accum"][o, i] = new, 0 if fires else a
-                counts[0] += vote != 0
-                counts[1] += fires
-                counts[2] += new != old
-            votes = abs(grow) * h["scale_gain"] > int(e_bits[o * groups + group]) * total
-            vote = sign(grow) if votes else 0
-            a = min(max(int(state["e_accum"][o, group]) + vote, -limit), limit)
-            old = int(state["e"][o, group])
-            if abs(a) >= h["e_accum_threshold"]:
-                state["e"][o, group] = min(max(old + sign(a), h["e_base"]), h["e_base"] + h["e_span"])
-                a = 0
-            state["e_accum"][o, group] = a
-            counts[3] += vote != 0
-            counts[4] += int(state["e"][o, group]) != old
-    return counts
-
-
-@pytest.mark.parametrize("rule", ["scaled", "sign"])
+@pytest.mark.parametrize("rule", ["scaled", "sign", "adaptive"])
 @pytest.mark.parametrize("top", [3, 10**6, 2**31 - 1])
 def test_ternary_update(rule: str, top: int) -> None:
-    """ARB-VOTE, ARB-FIRE, ARB-SCALE, ARB-UPD-001, with the extremes of int32 and groups of zeros."""
+    """ARB-VOTE, ARB-FIRE, ARB-SCALE, ARB-UPD-001, with the extremes of int32 and groups of zeros; of rule
+    adaptive with any moment at all."""
     rng = np.random.default_rng(top)
     gradient = rng.integers(-top - 1, top, (6, 21), dtype=np.int32, endpoint=True)
     gradient[0, 0], gradient[1, :8], gradient[2, 16:] = -(2**31), 0, 0
-    state, h = matrix(6, 21), how(rule=rule)
-    expected: dict[str, Any] = {name: array.astype(object) for name, array in state.items()}
-    expected["trits"] = reference.unpack(state["codes"], 21).astype(object)
-    kept = gradient.copy()
-    counts = reference.ternary_update(gradient, **state, **h)
-    assert counts.dtype == np.int64
-    assert counts.tolist() == update_with_integers(gradient, expected, list(range(6)), h, 127)
-    assert (gradient == kept).all()
-    assert (reference.unpack(state["codes"], 21) == expected["trits"]).all()
-    assert all((state[name] == expected[name]).all() for name in ("t_accum", "e", "e_accum"))
+    check_update(gradient, [-100, -3, 0, 5, 125, 0], matrix(6, 21), [7] * 6, how(rule=rule))
 
 
 def test_linear_update_is_its_composition() -> None:
@@ -179,8 +119,9 @@ def test_linear_update_is_its_composition() -> None:
     rng = np.random.default_rng(9)
     q_g, q_x = (rng.integers(-127, 128, shape, dtype=np.int8) for shape in ((30, 6), (30, 21)))
     one, two = matrix(6, 21), matrix(6, 21)
-    counts = reference.linear_update(q_g, q_x, **one, **how())
-    assert (counts == reference.ternary_update(reference.weight_gradient(q_g, q_x), **two, **how())).all()
+    e_g, h = np.array([-100, -3, 0, 5, 125, 0], np.int8), how(rule="adaptive")
+    counts = reference.linear_update(q_g, e_g, q_x, **one, **h)
+    assert (counts == reference.ternary_update(reference.weight_gradient(q_g, q_x), e_g, **two, **h)).all()
     assert all((one[name] == two[name]).all() for name in one)
 
 
@@ -191,9 +132,13 @@ def test_linear_update_is_its_composition() -> None:
         ("e_accum", -128, r"e_accum\[1, 2\] is -128"),
         ("e", 0, r"e\[1, 2\] is 0, expected -5..-1"),
         ("codes", 255, r"codes row 1, byte 2 is 255"),
-        ("gain", 2**24 + 1, "gain is 16777217, expected 0..16777216"),
+        ("moment", -1, r"moment\[1, 2\] is -1, expected 0..2147483647"),
+        ("e_g", 126, r"e_g\[1\] is 126, expected -100..125"),
+        ("e_g", -101, r"e_g\[1\] is -101, expected -100..125"),
+        ("gain", 2**22 + 1, "gain is 4194305, expected 0..4194304"),
         ("vote_max", 0, "vote_max is 0"),
-        ("accum_threshold", 128, "accum_threshold is 128"),
+        ("vote_max", 33, "vote_max is 33, expected 1..32"),
+        ("accum_threshold", 33, "accum_threshold is 33, expected 1..32"),
         ("scale_gain", -1, "scale_gain is -1"),
         ("e_span", 7, "e_span is 7"),
         ("e_base", 27, "e_base is 27"),
@@ -202,15 +147,17 @@ def test_linear_update_is_its_composition() -> None:
     ],
 )
 def test_bad_state_is_refused_before_a_change(name: str, change: Any, message: str) -> None:
-    """ARB-STATE-003, ARB-STATE-006, ARB-VOTE-004, ARB-FIRE-003, ARB-SCALE-003."""
-    state, h = matrix(2, 21), how(e_span=4)
+    """ARB-STATE-003, ARB-STATE-006, ARB-MOM-001, ARB-UPD-004, ARB-VOTE-004, ARB-FIRE-003, ARB-SCALE-003."""
+    state, h, e_g = matrix(2, 21), how(e_span=4), np.zeros(2, np.int8)
     if name in state:
         state[name][1, 2] = change
+    elif name == "e_g":
+        e_g[1] = change
     else:
         h[name] = change
     before = state_hash(state)
     with pytest.raises(ValueError, match=message):
-        reference.ternary_update(np.full((2, 21), 9, np.int32), **state, **h)
+        reference.ternary_update(np.full((2, 21), 9, np.int32), e_g, **state, **h)
     assert state_hash(state) == before
 
 
@@ -219,7 +166,7 @@ def table(rows: int, columns: int) -> dict[str, Any]:
     state = matrix(rows, columns)
     state["corr_accum"] = state.pop("e_accum").astype(np.int16) * np.int16(258)
     state["step_counter"] = np.arange(rows, dtype=np.int32)
-    state["step_counter"][1] = 2**31 - 1
+    state["step_counter"][1], state["step_counter"][3] = 2**31 - 1, 127
     return state
 
 
@@ -237,9 +184,10 @@ def test_embedding_forward() -> None:
         reference.embedding_forward(np.array([0, 6]), state["codes"], state["e"], 8, 21)
 
 
+@pytest.mark.parametrize("rule", ["scaled", "adaptive"])
 @pytest.mark.parametrize("e_accum_threshold", [3, 127])
-def test_embedding_update(e_accum_threshold: int) -> None:
-    """ARB-EMB-003, ARB-EMB-004, ARB-EMB-005."""
+def test_embedding_update(e_accum_threshold: int, rule: str) -> None:
+    """ARB-EMB-003, ARB-EMB-004, ARB-EMB-005: of rule adaptive by the counters of the rows, not the step."""
     rng = np.random.default_rng(8)
     tokens = np.array([4, 1, 4, 4, 3])
     q = rng.integers(-127, 128, (5, 21), dtype=np.int8)
@@ -248,15 +196,21 @@ def test_embedding_update(e_accum_threshold: int) -> None:
     assert gradient.tolist() == [
         [sum(int(q[t, d]) for t in range(5) if tokens[t] == v) for d in range(21)] for v in range(6)
     ]
-    state, h = table(6, 21), how(e_accum_threshold=e_accum_threshold)
+    state, h = table(6, 21), how(e_accum_threshold=e_accum_threshold, rule=rule)
+    state["moment"] = (
+        np.random.default_rng(3).integers((500 << 21) + 2**20, 520 << 21, (6, 3)).astype(np.int32)
+    )
     expected: dict[str, Any] = {name: array.astype(object) for name, array in state.items()}
     expected["trits"] = reference.unpack(state["codes"], 21).astype(object)
     expected["e_accum"] = expected["corr_accum"]
-    counts = reference.embedding_update(tokens, q, **state, **h)
-    assert counts.tolist() == update_with_integers(gradient, expected, [1, 3, 4], h, 32767)
+    done = state["step_counter"].tolist()
+    counts = reference.embedding_update(tokens, q, np.array([-3], np.int8), **state, **h)
+    right = update_with_integers(gradient, [-3] * 6, expected, done, [1, 3, 4], h, 32767)
+    assert counts.tolist() == right
+    assert right[0] > 10
     assert (reference.unpack(state["codes"], 21) == expected["trits"]).all()
-    assert all((state[name] == expected[name]).all() for name in ("t_accum", "e", "corr_accum"))
-    assert state["step_counter"].tolist() == [0, 2**31 - 1, 2, 4, 5, 5]
+    assert all((state[name] == expected[name]).all() for name in ("t_accum", "e", "corr_accum", "moment"))
+    assert state["step_counter"].tolist() == [0, 2**31 - 1, 2, 128, 5, 5]
 
 
 @pytest.mark.clause("ARB-RNG-006", "ARB-RUN-003", "ARB-RUN-005")
@@ -266,8 +220,9 @@ def test_microbatches_are_one_step() -> None:
     x, dy = (rng.standard_normal((9, n), dtype=np.float32) for n in (21, 6))
     results: list[tuple[Any, ...]] = []
     for cuts in ([], [2, 5]):
-        state = step.State(**matrix(6, 21))
-        y, dx, counts = step.linear_step(np.split(x, cuts), np.split(dy, cuts), state, limits.How(**how()))
+        state = step.State(**matrix(6, 21) | {"moment": np.zeros((6, 3), np.int32)})
+        h = limits.How(**how(rule="adaptive", step=0))
+        y, dx, counts = step.linear_step(np.split(x, cuts), np.split(dy, cuts), state, h)
         assert counts is not None
         assert counts[0] > 0
         results.append((np.concatenate(y), np.concatenate(dx), counts, state_hash(vars(state))))

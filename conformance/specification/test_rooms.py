@@ -29,7 +29,7 @@ SUITE = {
     "mutants": "",
     "judge": "oracle",
     "draw": "judge",
-    "machine": "judge draw",
+    "machine": "judge draw oracle",
     "operations": "judge draw oracle",
     "training": "judge machine",
     "api": "judge machine",

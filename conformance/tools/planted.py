@@ -11,7 +11,7 @@ globals().update({name: getattr(eager, name) for name in dir(eager) if not name.
 # > for >=: what lies exactly at the threshold does not fire
 THRESHOLD = """
 def ternary_update(*a):
-    return eager.ternary_update(*a[:11], min(127, a[11] + 1), *a[12:])
+    return eager.ternary_update(*a[:13], min(32, a[13] + 1), *a[14:])
 """
 # the last token is dropped behind one tile, which no extent shows but one around that tile
 TAIL = """
@@ -23,10 +23,10 @@ def weight_gradient(q_g, q_x):
 # t_accum stays what it was from the second update on
 STALE = """
 def linear_update(*a):
-    before = a[3].clone()
+    before = a[4].clone()
     counts = eager.linear_update(*a)
     if a[-1] >= 1:
-        a[3].copy_(before)
+        a[4].copy_(before)
     return counts
 """
 # elements are taken in the order of memory: rows and columns are swapped where an argument is transposed

@@ -114,7 +114,7 @@ def test_header(
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     weights = sum(trits_of(module).numel() for module in ternary_modules(model).values())
     assert found == {
-        "format": ["version 1, of specification 1"],
+        "format": ["version 1, of specification 2"],
         "step": ["12,345"],
         "file": [f"{path.stat().st_size:,} bytes"],
         "tensors": [f"{len(state)}, of {size:,} bytes in memory"],
@@ -189,7 +189,7 @@ def test_what_is_long_is_cut(
     assert "k99" not in text
     assert rows(text, str(tmp_path / "c"))["and more"] == ["201 values"]
     assert len(rows(text, "tensors  ")) == 3
-    assert "and 3 more" in text
+    assert "and 4 more" in text
     assert all(line.isprintable() for line in text.split("\n"))
 
 

@@ -76,14 +76,15 @@ def test_nothing_is_written_before_all_is_right(made: Made) -> None:
         "t_accum": int8([[3, 4]]),
         "e": int8([[0]]),
         "e_accum": int8([[0]]),
+        "moment": int32([[0]]),
     }
     before = {name: array.clone() for name, array in state.items()}
-    echo = "sent = request['arguments']; found = {n: sent[n] for n in ('codes', 't_accum', 'e', 'e_accum')}; "
+    echo = f"sent = request['arguments']; found = {{n: sent[n] for n in {tuple(state)}}}; "
     change = "found['t_accum'] = {**found['t_accum'], 'data': 'AAA='}; "
     wrong = "found['counts'] = {'dtype': 'int64', 'shape': [5], 'data': ''}; answer(results=found)"
     backend = made.backend(echo + change + wrong)
     with pytest.raises(WrongAnswer, match="counts has 0 bytes of data, expected 40"):
-        backend.ternary_update(gradient=int32([[1, 1]]), **state, **HOW)
+        backend.ternary_update(gradient=int32([[1, 1]]), e_g=int8([0]), **state, **HOW)
     assert all(torch.equal(before[name], state[name]) for name in state)
 
 

@@ -125,20 +125,32 @@ def test_a_step_by_hand(decay: float) -> None:
     assert found[-1].item() == 0.5 * (1 - LR * decay)
 
 
-# updates done of 100, and the share of the rate: warm-up of 40, schedule of section 8 in units of 2^-16
-SHARES = {0: 1 / 40, 9: 10 / 40, 38: 39 / 40, 39: 1.0, 59: 1.0, 60: 1.0, 61: 63_897 / 65_536, 80: 0.5}
-SHARES |= {98: 3_276 / 65_536, 99: 1_638 / 65_536}
+# by cooldown: updates done of 100, and the share of the rate: a warm-up of 40, and the schedule of section 8
+# in units of 2^-16, (100 - n) / cooldown and 0.02 at least
+SHARES = {
+    40: {0: 1 / 40, 9: 10 / 40, 38: 39 / 40, 39: 1.0, 59: 1.0, 60: 1.0, 61: 63_897 / 65_536, 80: 0.5,
+         98: 3_276 / 65_536, 99: 1_638 / 65_536},
+    80: {0: 1 / 40, 20: 21 / 40, 21: 64_716 / 65_536 * (22 / 40), 38: 50_790 / 65_536 * (39 / 40),
+         39: 49_971 / 65_536, 60: 0.5, 80: 0.25, 98: 1_638 / 65_536, 99: 1_310 / 65_536},
+}  # fmt: skip
+# of 10, in the same way
+SHORT = {40: {9: 10 / 40 / 4, 6: 7 / 40}, 80: {9: 10 / 40 / 8, 6: 7 / 40 / 2, 2: 3 / 40}}
 
 
 @pytest.mark.clause("ARB-SCHED-001", "ARB-TRAIN-003")
 @pytest.mark.parametrize(
-    ("done", "total", "share"),
-    [*((done, 100, share) for done, share in SHARES.items()), (9, 10, 10 / 40 / 4), (6, 10, 7 / 40)],
+    ("cooldown", "done", "total", "share"),
+    [
+        (cooldown, done, total, share)
+        for total, by_cooldown in ((100, SHARES), (10, SHORT))
+        for cooldown, shares in by_cooldown.items()
+        for done, share in shares.items()
+    ],
 )
 @pytest.mark.parametrize("kind", ["float", "ste"])
-def test_warm_up_and_schedule(kind: str, done: int, total: int, share: float) -> None:
+def test_warm_up_and_schedule(kind: str, cooldown: int, done: int, total: int, share: float) -> None:
     """Read off the decay, which is all that happens to weights of 1 without a gradient, in every tensor."""
-    learner = learner_of(kind, lr=1.0, weight_decay=0.125)
+    learner = learner_of(kind, lr=1.0, weight_decay=0.125, cooldown=cooldown)
     for parameter in parameters(learner).values():
         parameter.data.fill_(1.0)
     give(learner, {})

@@ -33,7 +33,8 @@ MUST: dict[str, Any] = {
     **{"ctx": 4, "accum": 2, "accumulate": "exact", "preserve_state": True, "seed": 1, "log_interval": 2},
     **{"eval_interval": 2, "eval_batches": 2, "d_model": 32, "layers": 2, "heads": 4, "window": 2},
     **{"group_size": 16, "experts": 2, "top_k": 1, "max_moe_iters": 2, "balance": 0.5, "gain": 1.0},
-    **{"vote_max": 9, "vote_rule": "sign", "scale_gain": 0.5, "accum_threshold": 3, "e_accum_threshold": 3},
+    **{"cooldown": 40, "vote_max": 9, "vote_rule": "sign", "scale_gain": 0.5, "accum_threshold": 3},
+    **{"e_accum_threshold": 3},
     **{"control": "frozen", "baseline": "ste", "dtype": "bfloat16", "lr": 0.5, "weight_decay": 0.5},
 }
 # and of what does not

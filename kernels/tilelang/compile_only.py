@@ -31,7 +31,7 @@ from .random_bits.philox import words_kernel
 from .update.linear_update import FUSED_GROUP_SIZES, fused_kernel
 from .update.ternary_update import firing_kernel, settling_kernel
 
-RULES = ("scaled", "sign")
+RULES = ("scaled", "sign", "adaptive")
 
 
 def why_not() -> str | None:
@@ -89,9 +89,10 @@ def variants() -> Iterator[Variant]:
     for scale in (False, True):
         yield _variant("product_nt", product_kernel, scale, product=True)
     for table in (False, True):
-        yield _variant("settle_groups", settling_kernel, table)
         for rule in RULES:
-            yield _variant("fire_trits", firing_kernel, rule, table)
+            yield _variant("settle_groups", settling_kernel, rule, table)
+        for by_sign in (False, True):
+            yield _variant("fire_trits", firing_kernel, by_sign, table)
     for rule in RULES:
         for group_size in FUSED_GROUP_SIZES:
             yield _variant("linear_update", fused_kernel, rule, group_size, product=True)

@@ -25,8 +25,8 @@ CAPABILITIES = everything("tilelang", product_tiles(TILE, TILE))
 Way = Callable[..., Any]
 
 
-def _two_steps(q_g: Any, q_x: Any, *state_and_how: Any) -> Any:
-    return ternary_update(weight_gradient(q_g, q_x), *state_and_how)
+def _two_steps(q_g: Any, e_g: Any, q_x: Any, *state_and_how: Any) -> Any:
+    return ternary_update(weight_gradient(q_g, q_x), e_g, *state_and_how)
 
 
 def _token_tile(q_x: Any, *rest: Any) -> Any:

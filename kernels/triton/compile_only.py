@@ -48,8 +48,8 @@ from .quantise.quantise_nearest import (
 from .quantise.quantise_nearest_both import both_layouts_kernel, transpose_kernel
 from .random_bits.initialise import initialise_kernel
 from .random_bits.philox import philox_kernel
-from .update.linear_update import FUSED_GROUPS, configs_of, linear_update_kernel
-from .update.ternary_update import group_update_kernel
+from .update.linear_update import CONFIGS, FUSED_GROUPS, linear_update_kernel, part_of
+from .update.ternary_update import COUNTERS, count_step_kernel, group_update_kernel
 
 HOPPER = GPUTarget("cuda", 90, 32)  # which Triton compiles as sm_90a
 
@@ -62,10 +62,12 @@ POINTERS = {
     "dy": "*fp32",
     "e": "*i8",
     "e_accum": "*i8",
+    "e_g": "*i8",
     "e_x": "*i8",
     "exponents": "*i8",
     "gradient": "*i32",
     "largest": "*i32",
+    "moment": "*i32",
     "planes": "*i8",
     "q": "*i8",
     "q_t": "*i8",
@@ -79,6 +81,10 @@ POINTERS = {
     "x": "*fp32",
     "y": "*fp32",
 }
+
+
+# rule, and whether random bits are drawn in quads
+UPDATES = (("scaled", True), ("scaled", False), ("adaptive", True), ("adaptive", False), ("sign", True))
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,7 @@ def quantiser_variants() -> Iterator[Variant]:
 def update_variants() -> Iterator[Variant]:
     """Updates of matrices and tables, and the table's forward and gradient."""
     for size, block, rows in ((4, 4, 512), (12, 16, 128), (64, 64, 32), (128, 128, 16), (1024, 1024, 2)):
-        for rule, quads in (("scaled", True), ("scaled", False), ("sign", True)):
+        for rule, quads in UPDATES:
             for limit, table in ((127, False), (32767, True)):
                 tile = {"RULE": rule, "SIZE": size, "QUADS": quads, "LIMIT": limit, "TABLE": table}
                 yield variant(
@@ -193,6 +199,7 @@ def update_variants() -> Iterator[Variant]:
                     num_warps=4 if quads else 8,
                     aligned=("columns", "code_bytes") * quads,
                 )
+    yield variant("steps of rows", count_step_kernel, {"BLOCK": COUNTERS})
     tile = {"GROUP_SIZE": 128, "TOKENS": 4, "BYTES": 128}
     yield variant("embedding", embedding_forward_kernel, tile, aligned=("columns", "code_bytes"), debug=True)
     for mark in (False, True):
@@ -260,13 +267,14 @@ def few_tokens_variants() -> Iterator[Variant]:
 def fused_variants() -> Iterator[Variant]:
     """The fused update in every configuration and for every group size that it takes."""
     for size in FUSED_GROUPS:
-        for _, config in configs_of(size):
+        for _, config in CONFIGS:
             name = f"fused update {config.block_m} x {config.block_n} x {config.block_k}"
-            for rule in ("scaled", "sign"):
+            for rule in ("scaled", "sign", "adaptive"):
                 yield variant(
                     f"{name}, {rule}, group {size}",
                     linear_update_kernel,
-                    tile_constants(config) | {"RULE": rule, "SIZE": size},
+                    tile_constants(config)
+                    | {"RULE": rule, "SIZE": size, "PARTS": config.block_m // part_of(config)},
                     operands("q_g", "q_x", config) | {"tokens": "i32"} | in_runs(config),
                     num_warps=config.warps,
                     num_stages=config.stages,
@@ -276,7 +284,7 @@ def fused_variants() -> Iterator[Variant]:
 
 def in_runs(config: Config) -> dict[str, str]:
     """Types of the descriptors of q_x in runs, of codes as words, and of t_accum."""
-    m, n, k = config.block_m, config.block_n, config.block_k
+    m, n, k = part_of(config), config.block_n, config.block_k
     return {
         "q_x": f"tensordesc<i8[{n // 64},8,4,2,{k}]>",
         "codes": f"tensordesc<i32[{m},{n // 16}]>",

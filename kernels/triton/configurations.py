@@ -17,7 +17,7 @@ from ..operations import OPERATIONS
 from ..plugins.capabilities import everything, product_tiles
 from .linear.gemm import CONFIGS as GEMM_CONFIGS
 from .linear.gemm import Config
-from .update.linear_update import CONFIGS, config_for, configs_of
+from .update.linear_update import CONFIGS
 
 # the tiles of small shapes, which are the ones that a test can afford
 CAPABILITIES = everything(
@@ -58,25 +58,13 @@ def _named(config: Config) -> str:
     return f"{tile}, {config.warps} warps, {config.stages} stages"
 
 
-def _always(config: Config) -> Callable[..., Config]:
-    """A `config_for` of the update that takes that tile for all groups that it is meant for."""
-
-    def choose(rows: int, columns: int, group_size: int) -> Config:
-        allowed = [found for _, found in configs_of(group_size)]
-        return config if config in allowed else config_for(rows, columns, group_size)
-
-    return choose
-
-
 def configurations(device: str) -> dict[str, dict[str, Way]]:
     """operation: {name of a way: function with the operation's arguments}, for arrays on that type of device.
 
     Where an input does not allow a way (few tokens, groups in a tile), the host code takes another.
     """
     products = {_named(config): {("linear.gemm", "CONFIGS"): ((0, config),)} for _, config in GEMM_CONFIGS}
-    updates = {
-        _named(config): {("update.linear_update", "config_for"): _always(config)} for _, config in CONFIGS
-    }
+    updates = {_named(config): {("update.linear_update", "CONFIGS"): ((0, config),)} for _, config in CONFIGS}
     two_steps = {("update.linear_update", "FUSED_GROUPS"): ()}
     whole: Tables = {}
     # of the size that is compiled: interpreted, all rows would be of one part

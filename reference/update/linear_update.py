@@ -10,11 +10,13 @@ from .ternary_update import ternary_update
 
 def linear_update(
     q_g: NDArray[np.int8],
+    e_g: NDArray[np.int8],
     q_x: NDArray[np.int8],
     codes: NDArray[np.uint8],
     t_accum: NDArray[np.int8],
     e: NDArray[np.int8],
     e_accum: NDArray[np.int8],
+    moment: NDArray[np.int32],
     e_base: int,
     e_span: int,
     group_size: int,
@@ -28,8 +30,9 @@ def linear_update(
     tensor_id: int,
     step: int,
 ) -> Ints:
-    """`ternary_update` with the G of q_g int8 [T, O] and q_x int8 [T, I] (ARB-UPD-002)."""
+    """`ternary_update` with the G of q_g int8 [T, O], whose columns have the exponents e_g int8 [O], and q_x
+    int8 [T, I] (ARB-UPD-002)."""
     return ternary_update(
-        weight_gradient(q_g, q_x), codes, t_accum, e, e_accum, e_base, e_span, group_size, rule, gain,
-        vote_max, accum_threshold, scale_gain, e_accum_threshold, seed, tensor_id, step,
+        weight_gradient(q_g, q_x), e_g, codes, t_accum, e, e_accum, moment, e_base, e_span, group_size, rule,
+        gain, vote_max, accum_threshold, scale_gain, e_accum_threshold, seed, tensor_id, step,
     )  # fmt: skip

@@ -5,16 +5,13 @@ other, can be put in by hand. Each function returns new arrays and leaves its ar
 for what belongs to a weight, [O, G] for what belongs to a group, G = ceil(I / group_size).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..groups import group_sums, spread
-from ..limits import T_ACCUM_MAX, Ints, Mask
+from ..limits import Ints, Mask
 from ..quantise.exponents import bit_length
-
-VoteRule = Callable[[Ints, Ints, int, int, int], Ints]
 
 
 class Fired(NamedTuple):
@@ -37,34 +34,39 @@ def clamp(a: Ints, limit: int) -> Ints:
     return np.minimum(np.maximum(a, -limit), limit)
 
 
-def scaled_votes(gradient: Ints, r16: Ints, group_size: int, gain: int, vote_max: int) -> Ints:
-    """ARB-VOTE-001 and ARB-VOTE-003: votes [O, I] in proportion to |G| over its group's mean, up to x2."""
+def mean_factor(gradient: Ints, group_size: int, gain: int) -> tuple[Ints, Ints]:
+    """ARB-VOTE-001: (factor, shift), [O, G], of votes in proportion to |G| over its group's mean."""
     size = np.abs(gradient)
-    total = group_sums(size, group_size)
     count = group_sums(np.ones_like(size), group_size)
-    v = spread(bit_length(total // count), group_size, gradient.shape[1])
-    k = (size * gain + (r16 << v)) >> (16 + v)
-    votes: Ints = -np.sign(gradient) * np.minimum(k, vote_max)
+    shift = bit_length(group_sums(size, group_size) // count)
+    return np.full_like(shift, 4 * gain), shift
+
+
+def rounded_votes(
+    gradient: Ints, r16: Ints, group_size: int, vote_max: int, factor: Ints, shift: Ints
+) -> Ints:
+    """ARB-VOTE-001, ARB-VOTE-003: votes [O, I] in quarters, rounded stochastically; factor, shift [O, G]."""
+    columns = gradient.shape[1]
+    factor, shift = spread(factor, group_size, columns), spread(shift, group_size, columns)
+    # floor((x + r16 * 2^shift) / 2^(16 + shift)), whose sum would not fit where the shift is large
+    k = (((np.abs(gradient) * factor) >> shift) + r16) >> 16
+    votes: Ints = -np.sign(gradient) * np.minimum(k, 4 * vote_max)
     return votes
 
 
-def sign_votes(gradient: Ints, r16: Ints, group_size: int, gain: int, vote_max: int) -> Ints:
-    """ARB-VOTE-002: votes [O, I] of one, against the gradient; the other arguments play no part."""
-    return -np.sign(gradient)
-
-
-UPDATE_RULES: Final[Mapping[str, VoteRule]] = {"scaled": scaled_votes, "sign": sign_votes}
+def sign_votes(gradient: Ints) -> Ints:
+    """ARB-VOTE-002: votes [O, I] of one, four quarters, against the gradient."""
+    return -4 * np.sign(gradient)
 
 
 def accumulate_and_fire(trits: Ints, t_accum: Ints, votes: Ints, accum_threshold: int) -> Fired:
     """ARB-FIRE-001..003."""
-    a = clamp(t_accum + votes, T_ACCUM_MAX)
-    fires = np.abs(a) >= accum_threshold
-    return Fired(
-        trits=np.where(fires, clamp(trits + np.sign(a), 1), trits),
-        t_accum=np.where(fires, 0, a),
-        fires=fires,
-    )
+    a = t_accum + votes
+    fires = np.abs(a) >= 4 * accum_threshold
+    moved = clamp(trits + np.sign(a), 1)
+    at_rail = fires & (moved == trits)
+    kept = np.where(at_rail, np.sign(a) * (4 * accum_threshold - 1), 0)
+    return Fired(trits=np.where(fires, moved, trits), t_accum=np.where(fires, kept, a), fires=fires)
 
 
 def scale_votes(gradient: Ints, trits: Ints, r16: Ints, group_size: int, scale_gain: int) -> Ints:

@@ -11,6 +11,8 @@ from ..limits import (
     ceil_div,
     check_array,
     check_extent,
+    check_gradient_exponents,
+    check_moment,
     check_range,
     check_writeable,
     narrow,
@@ -21,10 +23,12 @@ from .settle import settle
 
 def ternary_update(
     gradient: NDArray[np.int32],
+    e_g: NDArray[np.int8],
     codes: NDArray[np.uint8],
     t_accum: NDArray[np.int8],
     e: NDArray[np.int8],
     e_accum: NDArray[np.int8],
+    moment: NDArray[np.int32],
     e_base: int,
     e_span: int,
     group_size: int,
@@ -38,10 +42,12 @@ def ternary_update(
     tensor_id: int,
     step: int,
 ) -> Ints:
-    """Updates codes uint8 [O, ceil(I/4)], t_accum int8 [O, I], e and e_accum int8 [O, G] in place.
+    """Updates codes uint8 [O, ceil(I/4)], t_accum int8 [O, I], e and e_accum int8 [O, G], moment int32 [O, G]
+    in place.
 
-    gradient is int32 [O, I]. Gives counts int64 [5]: votes, fires, trits changed, scale votes, exponents
-    changed (ARB-UPD-001). `ValueError` or `TypeError` (ARB-STATE-006) before anything is written.
+    gradient is int32 [O, I], e_g int8 [O] the exponents of its rows. Gives counts int64 [5]: votes, fires,
+    trits changed, scale votes, exponents changed (ARB-UPD-001). `ValueError` or `TypeError` (ARB-STATE-006)
+    before anything is written.
     """
     how = How(
         e_base, e_span, group_size, rule, gain, vote_max, accum_threshold, scale_gain, e_accum_threshold,
@@ -52,6 +58,7 @@ def ternary_update(
     check_extent("out-features", rows, how.e_span)
     check_extent("in-features", columns, how.e_span)
     groups = ceil_div(columns, how.group_size)
+    check_gradient_exponents("e_g", e_g, rows)
     check_array("codes", codes, np.uint8, rows, ceil_div(columns, 4))
     check_array("t_accum", t_accum, np.int8, rows, columns)
     check_range("t_accum", t_accum, -T_ACCUM_MAX, T_ACCUM_MAX)
@@ -59,15 +66,20 @@ def ternary_update(
     check_range("e", e, how.e_base, how.e_base + how.e_span)
     check_array("e_accum", e_accum, np.int8, rows, groups)
     check_range("e_accum", e_accum, -E_ACCUM_MAX, E_ACCUM_MAX)
-    check_writeable(codes=codes, t_accum=t_accum, e=e, e_accum=e_accum)
+    check_moment(moment, rows, groups)
+    check_writeable(codes=codes, t_accum=t_accum, e=e, e_accum=e_accum, moment=moment)
 
     trits = unpack(codes, columns)
     every_row = np.arange(rows, dtype=np.int64)
-    new = settle(gradient, trits, t_accum, e, e_accum, every_row, how, limit=E_ACCUM_MAX)
+    updates = np.full(rows, how.step, dtype=np.int64)
+    new = settle(
+        gradient, e_g, trits, t_accum, e, e_accum, moment, updates, every_row, how, limit=E_ACCUM_MAX
+    )
     new_e_accum = narrow(new.e_accum, np.int8)
 
     codes[...] = new.codes
     t_accum[...] = new.t_accum
     e[...] = new.e
     e_accum[...] = new_e_accum
+    moment[...] = new.moment
     return new.counts

@@ -188,6 +188,9 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--accum-threshold", type=int, help="a trit fires at this accumulated vote")
     model.add_argument("--e-accum-threshold", type=int, help="an exponent moves at this accumulated vote")
     model.add_argument("--gain", type=float, help="the learning rate of the votes")
+    model.add_argument(
+        "--cooldown", type=int, help="last %% of the run in which gain, or a baseline's rate, falls to 2 %%"
+    )
     model.add_argument("--vote-max", type=int, help="largest vote of one update")
     model.add_argument("--vote-rule", choices=CHOICES["vote_rule"], help="how a gradient becomes votes")
     model.add_argument("--scale-gain", type=float, help="rate of exponent votes, 0 freezes the exponents")

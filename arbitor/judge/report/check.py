@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from arbitor.checkpoint import SPECIFICATION
 from arbitor.judge.seal import FOOTER, SEAL, digest_above
 from arbitor.kernels import reading
 from arbitor.kernels.plain import plain
@@ -65,7 +66,9 @@ def verdict(data: bytes) -> str:
         if run["complete"]
         else f"partial: {run['ended']}, {ran(counts)} of {len(record['tests'])} tests ran; "
     )
-    return f"{whole}{where}: {said}; exit status {run['exit_status']}"
+    judged = record["machine"].get("specification", 1)  # reports did not say so before version 2
+    old = "" if judged == SPECIFICATION else f"; judged by specification {judged}, not {SPECIFICATION}"
+    return f"{whole}{where}: {said}; exit status {run['exit_status']}{old}"
 
 
 def parsed(data: bytes) -> dict[str, Any]:

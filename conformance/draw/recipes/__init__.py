@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from arbitor import reference
-from arbitor.conformance.draw.recipes import embedding, linear, packing, quantise, random_bits, update
+from arbitor.conformance.draw.recipes import (
+    embedding,
+    linear,
+    moments,
+    packing,
+    quantise,
+    random_bits,
+    update,
+)
 from arbitor.conformance.draw.recipes.recipe import Recipe
 from arbitor.judge.vectors import MANIFEST, encode, file_text, manifest_text
 from arbitor.kernels.operations import OPERATIONS
@@ -31,7 +39,7 @@ RECIPES: Mapping[str, Sequence[Recipe]] = {
     "linear_forward": linear.FORWARD,
     "input_gradient": linear.BACKWARD,
     "weight_gradient": linear.GRADIENT,
-    "ternary_update": update.UPDATE,
+    "ternary_update": [*update.UPDATE, *moments.UPDATE],
     "linear_update": update.LINEAR,
     "embedding_forward": embedding.FORWARD,
     "embedding_gradient": embedding.GRADIENT,

@@ -18,7 +18,7 @@ from arbitor.conformance.draw.recipes.recipe import (
     refused,
     u8,
 )
-from arbitor.conformance.draw.recipes.update import HOW
+from arbitor.conformance.draw.recipes.update import HOW, moment_of
 
 _TRITS = drawn(-1, 1, 4, 6, seed=4)
 
@@ -79,10 +79,12 @@ def _update(tokens: list[int], q: Any = None, **more: Any) -> dict[str, Any]:
     found = {
         "tokens": i64(tokens),
         "q": i8(drawn(-127, 127, len(tokens), 6, seed=2) if q is None else q),
+        "e_g": i8([-9]),
         "codes": codes_of(_TRITS),
         "t_accum": i8(drawn(-31, 31, 4, 6, seed=5)),
         "e": i8(drawn(-7, -1, 4, 2, seed=6)),
         "corr_accum": i16(drawn(-31, 31, 4, 2)),
+        "moment": i32([[moment_of(m, -27) for m in (1_600_000, 1_100_000)]] * 4),
         "step_counter": i32([0, 7, INT32_MAX - 1, INT32_MAX]),
     }
     return found | HOW | more
@@ -93,13 +95,22 @@ _RAILS = i8([[127, -127, 127, -127, 127, -127]] * 4)
 UPDATE = [
     Recipe("ordinary", "EMB-004 EMB-005", "Two rows of four, one token twice: the others stay in every byte.",
            _update([2, 0, 2])),
-    Recipe("sign-rule", "EMB-004 VOTE-002", "The same with the other rule.", _update([2, 0, 2], rule="sign")),
+    Recipe("sign-rule", "EMB-004 VOTE-002", "The same by rule sign.", _update([2, 0, 2], rule="sign")),
+    Recipe("adaptive-rule", "EMB-004 EMB-005 VOTE-005 MOM-003",
+           "By rule adaptive: a row's first update and its 128th, whatever the step of the table is.",
+           _update([2, 0, 2], rule="adaptive", step_counter=i32([0, 7, 127, INT32_MAX]))),
+    Recipe("adaptive-counter-at-its-end", "EMB-004 VOTE-005 MOM-003",
+           "A row that has had 2^31 - 1 updates: one more stays in int64, and c is 128.",
+           _update([3, 1], rule="adaptive", e_g=i8([-8]))),
+    Recipe("adaptive-cancelling", "EMB-004 MOM-003",
+           "A row that occurs with a gradient of 0 has a square of 0: its moment goes down.",
+           _update([1, 1], [[5] * 6, [-5] * 6], rule="adaptive")),
     Recipe("every-row", "EMB-004 RNG-003", "n is over the whole table; tokens come in any order.",
            _update([3, 1, 0, 2])),
     Recipe("counters", "EMB-004", "One an update, however often the token comes; it stays at 2^31 - 1.",
            _update([1, 1, 1, 2, 3]), known={"step_counter": [0, 8, INT32_MAX, INT32_MAX]}),
     Recipe("rails", "EMB-004 FIRE-002 SCALE-002",
-           "t_accum at +-127, corr_accum at +-32767: nothing wraps, everything fires and clears.",
+           "t_accum at +-127, corr_accum at +-32767: nothing wraps, everything fires; at rails it stays.",
            _update([0, 1], [[127] * 6, [-127] * 6], t_accum=_RAILS, corr_accum=i16([[32_767, -32_767]] * 4),
                    scale_gain=2**20)),
     Recipe("cancelling", "EMB-003 EMB-004 FIRE-003",
@@ -114,6 +125,10 @@ UPDATE = [
     refused("refuses-corr_accum-minus-32768", "STATE-004 LIN-006", "The lowest int16 is illegal.",
             _update([0], corr_accum=i16([[0, 0]] * 3 + [[0, -32_768]])), "corr_accum", -32_768,
             seen_by="judges"),
+    refused("refuses-a-negative-moment", "MOM-001 STATE-004 LIN-006", "A moment is 0 or more, of any row.",
+            _update([0], moment=i32([[0, 0]] * 3 + [[0, -5]])), "moment", -5, seen_by="judges"),
+    refused("refuses-two-exponents", "UPD-004 LIN-006", "The gradient of a table has one exponent.",
+            _update([0, 1], e_g=i8([0, 0])), "e_g", "e_g"),
     refused("refuses-a-negative-counter", "STATE-004 LIN-006", "Counters are 0 or more.",
             _update([0], step_counter=i32([0, 0, -1, 0])), "step_counter", -1, seen_by="judges"),
 ]  # fmt: skip

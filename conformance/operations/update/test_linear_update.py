@@ -9,6 +9,7 @@ from arbitor.conformance.operations.common import (
     HOW,
     agreement,
     int8,
+    int32,
     layouts,
     packed,
     refusals,
@@ -16,7 +17,7 @@ from arbitor.conformance.operations.common import (
 )
 from arbitor.conformance.operations.rails import rails
 
-test_agrees, test_ends = agreement("linear_update", "ARB-UPD-002", "ARB-LIN-005")
+test_agrees, test_ends = agreement("linear_update", "ARB-UPD-002", "ARB-UPD-004", "ARB-LIN-005")
 test_refuses = refusals("linear_update")
 test_layouts = layouts("linear_update")
 test_repeats = repetition("linear_update")
@@ -49,9 +50,11 @@ def test_one_unit_of_gradient_decides(target: Target, tokens: int) -> None:
         "t_accum": int8([[0, 0, 0]]),
         "e": int8([[0]]),
         "e_accum": int8([[0]]),
+        "moment": int32([[0]]),
+        "e_g": int8([0]),
     }
     found = target.check("linear_update", {"q_g": q_g, "q_x": q_x} | state | HOW)
-    assert found["t_accum"].tolist() == [[1, 0, -1]]
+    assert found["t_accum"].tolist() == [[4, 0, -4]]
     assert found["counts"].tolist() == [2, 0, 0, 0, 0]
 
 
@@ -66,9 +69,11 @@ def test_more_rows_than_a_band_of_tiles(target: Target) -> None:
         "t_accum": torch.zeros(rows, columns, dtype=torch.int8),
         "e": torch.zeros(rows, columns // 64, dtype=torch.int8),
         "e_accum": torch.zeros(rows, columns // 64, dtype=torch.int8),
+        "moment": torch.zeros(rows, columns // 64, dtype=torch.int32),
+        "e_g": torch.zeros(rows, dtype=torch.int8),
     }
     found = target.check("linear_update", {"q_g": q_g, "q_x": q_x} | state | HOW | {"group_size": 64})
-    assert torch.equal(found["t_accum"], -q_g.t() * q_x)
+    assert torch.equal(found["t_accum"], -4 * q_g.t() * q_x)
     assert found["counts"].tolist() == [rows * columns, 0, 0, 0, 0]
 
 
@@ -84,7 +89,13 @@ def test_sums_of_neighbours_over_31_bits(target: Target) -> None:
         "t_accum": int8([[0] * columns]),
         "e": int8([[0, 0]]),
         "e_accum": int8([[0, 0]]),
+        "moment": int32([[0, 0]]),
+        "e_g": int8([0]),
     }
-    how = HOW | {"rule": "scaled", "gain": 1 << 19, "group_size": 32}
+    how = HOW | {"rule": "scaled", "gain": 1 << 17, "group_size": 32}
     found = target.check("linear_update", {"q_g": full[:, :1], "q_x": full} | state | how)["t_accum"]
-    assert set(found.flatten().tolist()) <= set(range(-9, -3))  # 8 of the mean, at most one bit more or less
+    # 8 quarters of the mean, at most one bit more or less
+    assert set(found.flatten().tolist()) <= set(range(-9, -3))
+    how |= {"rule": "adaptive", "gain": 1 << 16, "accum_threshold": 32}
+    found = target.check("linear_update", {"q_g": full[:, :1], "q_x": full} | state | how)["t_accum"]
+    assert set(found.flatten().tolist()) <= {-3, -4, -5}  # each is the root of the square of all

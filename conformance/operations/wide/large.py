@@ -21,13 +21,13 @@ Extents = Mapping[str, int]
 # lowest and highest of what arrays hold, by name; others are made below
 BETWEEN: dict[str, tuple[int, int]] = {
     "trits": (-1, 1), "q": (-127, 127), "q_x": (-127, 127), "q_d": (-127, 127), "q_g": (-127, 127),
-    "e_x": (-12, 12), "e_d": (-12, 12), "gradient": (-(10**6), 10**6), "t_accum": (-8, 8),
-    "e_accum": (-2, 2), "corr_accum": (-2, 2), "step_counter": (0, 1000),
+    "e_x": (-12, 12), "e_d": (-12, 12), "gradient": (-(10**6), 10**6), "t_accum": (-19, 19),
+    "e_g": (-3, 3), "e_accum": (-2, 2), "corr_accum": (-2, 2), "step_counter": (0, 1000),
     "e": (HOW["e_base"], HOW["e_base"] + HOW["e_span"]),
 }  # fmt: skip
 # most elements vote, and many fire; exponents move
 BUSY = HOW | {
-    "rule": "scaled", "gain": 3 << 16, "accum_threshold": 9, "scale_gain": 1 << 18, "e_accum_threshold": 3,
+    "rule": "scaled", "gain": 3 << 16, "accum_threshold": 5, "scale_gain": 1 << 18, "e_accum_threshold": 3,
     "seed": 2**40 + 7, "step": 5, "tensor_id": 3, "stream": 50, "first_row": 3, "first": 2**34 - 21,
 }  # fmt: skip
 
@@ -51,7 +51,15 @@ def _shape(array: Array, extents: Extents) -> list[int]:
     return [extent(name, extents) for name in array.axes]
 
 
-def arguments_of_size(operation: str, extents: Extents, device: str, packer: Backend) -> Arguments:
+def _moments(operation: str, tokens: int) -> tuple[int, int]:
+    """About the squares of gradients that are drawn below, with e_g from -3 to 3."""
+    octave = {"ternary_update": 38, "linear_update": 25 + tokens.bit_length()}.get(operation, 12)
+    return (512 + octave - 24) << 21 | 1 << 20, (512 + octave - 16) << 21
+
+
+def arguments_of_size(
+    operation: str, extents: Extents, device: str, packer: Backend, rule: str = "scaled"
+) -> Arguments:
     """The arguments of one legal, dense call, the same every time; packed arrays are made by `packer`."""
     generator = torch.Generator(device).manual_seed(1)
     table = OPERATIONS[operation]
@@ -71,11 +79,15 @@ def arguments_of_size(operation: str, extents: Extents, device: str, packer: Bac
         elif array.dtype == "float32":
             found[array.name] = torch.randn(shape, generator=generator, device=device)
             found[array.name][1, 2] = torch.nan
+        elif array.name == "moment":
+            moments = between(*_moments(operation, extents["T"]), shape, torch.int32)
+            found[array.name] = moments | 1 << 20  # normalised
         else:
             found[array.name] = between(*BETWEEN[array.name], shape, DTYPES[array.dtype])
         if array.name in ("e_x", "e_d") and operation != "quantise_columns":
             found[array.name][1] = POISONED
-    return found | {name: _integer(name, extents) for name in table.scalars}
+    found |= {name: _integer(name, extents) for name in table.scalars}
+    return found | ({"rule": rule} if "rule" in found else {})
 
 
 def _integer(name: str, extents: Extents) -> object:
@@ -108,12 +120,14 @@ def compare_pieces(operation: str, expected: Arrays, actual: Arrays) -> int:
     return compared
 
 
-def compare_large(target: Target, judge: Backend, operation: str, extents: Extents) -> int:
+def compare_large(
+    target: Target, judge: Backend, operation: str, extents: Extents, rule: str = "scaled"
+) -> int:
     """One call by the target and by a judge on the same device -> number of compared elements.
 
     Raises AssertionError for a bit that differs and for an input that was changed.
     """
-    arguments = arguments_of_size(operation, extents, target.device, judge)
+    arguments = arguments_of_size(operation, extents, target.device, judge, rule)
     mine = target.placed(arguments)
     actual = call(target.backend, operation, mine, target.device)
     inputs = [array.name for array in OPERATIONS[operation].arrays if not array.in_place]

@@ -16,7 +16,7 @@ from arbitor.reference.update.settle import settle
 
 SCALE: Arguments = {"e_base": -3, "e_span": 3}
 BUSY = HOW | SCALE | {
-    "gain": 3 << 16, "rule": "scaled", "accum_threshold": 9, "scale_gain": 1 << 20, "e_accum_threshold": 3,
+    "gain": 3 << 16, "rule": "scaled", "accum_threshold": 5, "scale_gain": 1 << 20, "e_accum_threshold": 3,
     "seed": 2**40 + 7, "step": 2**31 + 3, "tensor_id": 3,
 }  # fmt: skip
 
@@ -97,19 +97,22 @@ def weight_gradient(device: str) -> Wide:
 
 
 def _state(device: str, rows: int, columns: int, size: int, table: bool = False) -> Arguments:
-    """Trits -1, accumulators and exponents 0, but in the corners."""
+    """Trits -1, accumulators, moments and exponents 0, but in the corners."""
     groups = -(-columns // size)
     near = -(-K // size)
     top = np.zeros((1, columns), np.int64) - 1
     top[:, :K] = drawn(-1, 1, 1, K)
     codes = zeros(device, "uint8", rows, -(-columns // 4))
     state = {"codes": corners(codes, packed(top), packed(top[:, ::-1]))}
-    t_accum = drawn(-8, 8, 1, K)
+    t_accum = drawn(-19, 19, 1, K)
     state["t_accum"] = corners(zeros(device, "int8", rows, columns), t_accum, t_accum[:, ::-1])
     e, accum = drawn(-3, 0, 1, near), drawn(-2, 2, 1, near)
     state["e"] = corners(zeros(device, "int8", rows, groups), e, e[:, ::-1])
     name, dtype = ("corr_accum", "int16") if table else ("e_accum", "int8")
     state[name] = corners(zeros(device, dtype, rows, groups), accum, accum[:, ::-1])
+    moment = drawn((512 << 21) + 2**20, (513 << 21) - 1, 1, near)  # of squares about 2^20
+    state["moment"] = corners(zeros(device, "int32", rows, groups), moment, moment[:, ::-1])
+    state["e_g"] = zeros(device, "int8", 1 if table else rows)
     return state | ({"step_counter": zeros(device, "int32", rows)} if table else {})
 
 
@@ -120,34 +123,36 @@ def _updated(wide: Wide, top: Array, bottom: Array) -> Wide:
     accum = "corr_accum" if table else "e_accum"
     gradient = np.zeros((2, columns), np.int64)
     gradient[0, :K], gradient[1, -K:] = top[0], bottom[0]
-    before = {n: arguments[n][[0, -1]].cpu().numpy() for n in ("codes", "t_accum", "e", accum)}
+    before = {n: arguments[n][[0, -1]].cpu().numpy() for n in ("codes", "t_accum", "e", accum, "moment")}
     trits = reference.unpack(before["codes"], columns)
     numbers = np.array([0, rows - 1])
     how = How(**{name: arguments[name] for name in HOW})
     limit = 32_767 if table else 127
-    new = settle(gradient, trits, before["t_accum"], before["e"], before[accum], numbers, how, limit)
-    found = {"codes": new.codes, "t_accum": new.t_accum, "e": new.e}
+    done = np.array([0, 0] if table else [how.step] * 2)
+    held = (trits, before["t_accum"], before["e"], before[accum], before["moment"])
+    new = settle(gradient, np.array([0, 0]), *held, done, numbers, how, limit)
+    found: dict[str, Array] = {"codes": new.codes, "t_accum": new.t_accum, "e": new.e, "moment": new.moment}
     found[accum] = new.e_accum.astype(before[accum].dtype)
     for name, values in found.items():
         wide.gives(name, first(1), values[:1]).gives(name, last(1), values[1:])
     return wide.gives("counts", first(5), new.counts)
 
 
-def ternary_update(columns: int, group_size: int) -> Build:
+def ternary_update(columns: int, group_size: int, rule: str = "scaled") -> Build:
     def build(device: str) -> Wide:
         top, bottom = drawn(-(10**6), 10**6, 1, K), drawn(-(10**6), 10**6, 1, K)[:, ::-1]
         gradient = corners(zeros(device, "int32", ROWS, columns), top, bottom)
         arguments = {"gradient": gradient} | _state(device, ROWS, columns, group_size)
-        how = BUSY | {"group_size": group_size}
+        how = BUSY | {"group_size": group_size, "rule": rule}
         return _updated(Wide("ternary_update", arguments | how, 16), top, bottom)
 
     return build
 
 
-def linear_update(columns: int, group_size: int) -> Build:
+def linear_update(columns: int, group_size: int, rule: str = "scaled") -> Build:
     def build(device: str) -> Wide:
         arguments, top, bottom = _operands(device, ROWS, columns)
-        how = BUSY | {"group_size": group_size}
+        how = BUSY | {"group_size": group_size, "rule": rule}
         arguments |= _state(device, ROWS, columns, group_size)
         return _updated(Wide("linear_update", arguments | how, 16), top, bottom)
 
@@ -188,12 +193,12 @@ def embedding_gradient(tokens: int, rows: int, columns: int) -> Build:
     return build
 
 
-def embedding_update(columns: int, group_size: int) -> Build:
+def embedding_update(columns: int, group_size: int, rule: str = "scaled") -> Build:
     def build(device: str) -> Wide:
         arguments = _rows_of(device, 2, ROWS, columns)
         top, bottom = (arguments["q"][t : t + 1].cpu().numpy() for t in (0, 1))
         arguments |= _state(device, ROWS, columns, group_size, table=True)
-        found = Wide("embedding_update", arguments | BUSY | {"group_size": group_size}, 16)
+        found = Wide("embedding_update", arguments | BUSY | {"group_size": group_size, "rule": rule}, 16)
         found.gives("step_counter", first(2), np.array([1, 0], np.int32))
         found.gives("step_counter", last(2), np.array([0, 1], np.int32))
         return _updated(found, top[:, :K], bottom[:, -K:])

@@ -21,6 +21,7 @@ JUDGE = "torch"
 COMPARED = "output elements compared at large shapes"
 LEAST = 1_100_000_000
 
+UPDATES = [name for name, operation in OPERATIONS.items() if "rule" in operation.scalars]
 # rows, columns, tokens, group size: whole tiles, and no extent that is a multiple of anything
 SHAPES = ((8192, 8192, 8192, 128), (4099, 8197, 4103, 64))
 SMALL = ((16, 64, 32, 32), (19, 69, 35, 12))
@@ -36,15 +37,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     elif select(metafunc.config.getoption("--backend")).module is select(JUDGE).module:
         reason = "at large shapes the torch backend is the judge"
     skipped = [pytest.param(None, id="all", marks=pytest.mark.skip(reason))] if reason else []
-    cases = [pytest.param((o, s), id=f"{o}, {s}") for o in OPERATIONS for s in SHAPES]
+    cases = [pytest.param((o, s, "scaled"), id=f"{o}, {s}") for o in OPERATIONS for s in SHAPES]
+    cases += [pytest.param((o, s, "adaptive"), id=f"{o}, {s}, adaptive") for o in UPDATES for s in SHAPES]
     metafunc.parametrize("large", skipped or cases)
 
 
 @pytest.mark.clause("ARB-UPD-003", "ARB-UPD-002", "ARB-LIN-001", "ARB-LIN-002", "ARB-LIN-005", "ARB-RNG-003")
-def test_large(target: Target, large: tuple[str, tuple[int, int, int, int]], total: Total) -> None:
-    operation, shape = large
+@pytest.mark.clause("ARB-MOM-002", "ARB-MOM-003", "ARB-VOTE-005")
+def test_large(target: Target, large: tuple[str, tuple[int, int, int, int], str], total: Total) -> None:
+    operation, shape, rule = large
     extents = extents_of(*shape)
-    compared = compare_large(target, select(JUDGE), operation, extents)
+    compared = compare_large(target, select(JUDGE), operation, extents, rule)
     assert compared == elements(operation, extents)
     total(COMPARED, compared)
     if target.device == "cuda":
@@ -68,7 +71,8 @@ def test_the_same_small(target: Target, operation: str, shape: tuple[int, int, i
     if target.device == "cuda" and judge.arrays != "torch":
         judge = select("arbitor.conformance.judge.on_host")
     extents = extents_of(*shape)
-    assert compare_large(target, judge, operation, extents) == elements(operation, extents)
+    for rule in ("scaled", "adaptive") if operation in UPDATES else ("scaled",):
+        assert compare_large(target, judge, operation, extents, rule) == elements(operation, extents)
 
 
 # rows, columns, tokens, group size of a call that writes a million elements; packed ones are bytes

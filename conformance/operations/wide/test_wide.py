@@ -72,6 +72,11 @@ CALLS |= {
     "linear_update, fused": ("ARB-UPD-002", products.linear_update(COLUMNS + 48, 64)),
     "linear_update, two steps": ("ARB-UPD-002", products.linear_update(COLUMNS, 12)),
 }
+CALLS |= {
+    "embedding_update, adaptive": ("ARB-EMB-004", products.embedding_update(COLUMNS, 4, "adaptive")),
+    "ternary_update, adaptive": ("ARB-VOTE-005", products.ternary_update(COLUMNS, 4, "adaptive")),
+    "linear_update, adaptive": ("ARB-UPD-002", products.linear_update(COLUMNS + 48, 64, "adaptive")),
+}
 for tokens in (2, 16, 40):  # each another kernel
     for size in (4, 128):
         label = f"linear_forward, {tokens} tokens, groups of {size}"
@@ -86,6 +91,7 @@ GPU_ONLY = {
     "input_gradient, most tokens": INSIDE,
     "embedding_update": INSIDE,
     "embedding_update, ragged": INSIDE,
+    "embedding_update, adaptive": INSIDE,
 }
 
 

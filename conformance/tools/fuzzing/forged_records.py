@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arbitor.checkpoint import SPECIFICATION
 from arbitor.cli import main
 from arbitor.judge import vectors, waivers
 from arbitor.judge.mutants import catalogue, score
@@ -118,7 +119,7 @@ def _vectors() -> Format:
             }
             for name, data in files.items()
         }
-        manifest = sealed({"format": 1, "specification": 1, "files": named})
+        manifest = sealed({"format": vectors.FORMAT, "specification": SPECIFICATION, "files": named})
         return files | {vectors.MANIFEST: json.dumps(manifest).encode()}
 
     def read(where: Path) -> int:

@@ -123,7 +123,7 @@ BREAKS: dict[str, tuple[tuple[Any, str, Any], list[dict[str, Any]], str]] = {
         r"after step 4, resume: \w+\.e_accum differs",
     ),
     "a poisoned step is made": (
-        (update, "_refusal", lambda *_: None),
+        (update, "_refusal", lambda *given: (None, [] if given[3] is None else given[3].flatten().tolist())),
         [LOUD, POISONED],
         "after step 2, train: the update was made, expected that it was skipped",
     ),

@@ -168,7 +168,21 @@ def test_a_configuration_is_repeated(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert case.way == {"arena": {"shift": 0, "turned": []}, "configuration": "wrong"}
 
 
-@pytest.mark.parametrize("path", sorted(KEPT.glob("*.arb")), ids=lambda path: path.name)
+# a call that specification 2 has no arguments for
+OF_SPECIFICATION_1 = "ternary_update-ed57b4e45ec0.arb"
+
+
+def test_a_call_of_specification_1_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one sentence that says so: what it had to give is no longer what it has to give."""
+    status = main(["replay", str(KEPT / OF_SPECIFICATION_1), "--backend", "torch"])
+    refused(status, "a call of ternary_update of specification 1, which has neither e_g nor moment", capsys)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted(KEPT.glob("*.arb")) if path.name != OF_SPECIFICATION_1],
+    ids=lambda path: path.name,
+)
 def test_format_1_is_read_and_repeated(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Files of the first version, of a bug in a backend that is not there: any other one repeats them."""
     artifact = read(path)
@@ -180,8 +194,6 @@ def test_format_1_is_read_and_repeated(path: Path, capsys: pytest.CaptureFixture
 
 
 def test_there_are_files_of_format_1() -> None:
-    assert {path.name.partition("-")[0] for path in KEPT.glob("*.arb")} == {
-        "ternary_update",
-        "pack",
-        "steps",
-    }
+    """Of every kind, and one that is refused."""
+    names = sorted(path.name.partition("-")[0] for path in KEPT.glob("*.arb"))
+    assert names == ["pack", "steps", "ternary_update", "ternary_update"]

@@ -58,6 +58,7 @@ def record_of(*verdicts: str, tests: list[dict[str, Any]] | None = None, **run: 
         },
         "machine": {
             "arbitor": "0.1.0",
+            "specification": 2,
             "python": "3.12.3",
             "numpy": "2.5.2",
             "torch": "2.11.0",

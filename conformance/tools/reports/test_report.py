@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from arbitor.checkpoint import SPECIFICATION
 from arbitor.cli import main
 from arbitor.judge.blame import CLAUSES
 from arbitor.judge.interrupts import STATUS
@@ -195,6 +196,10 @@ def test_a_whole_one_is_accepted(record: Record) -> None:
     assert verdict(json.dumps(record, indent=1).encode()) == said
     partial = verdict(json.dumps(finished(collected())).encode())
     assert partial == f"partial: interrupted, 5 of 7 tests ran; {said.replace('1 not run', '2 not run')}"
+    record["machine"].pop("specification")  # from before reports said so
+    record[FOOTER]["sha256"] = digest_above(record)
+    old = f"{said}; judged by specification 1, not {SPECIFICATION}"
+    assert verdict(json.dumps(record).encode()) == old
 
 
 def edited(change: Callable[[Record], object]) -> Callable[[Record], bytes]:

@@ -118,7 +118,7 @@ def test_a_disk_that_is_full_at_any_moment(started: Started) -> None:
 @pytest.mark.clause("ARB-TRAIN-004")
 def test_a_small_disk(started: Started, small_disk: Callable[[str], Path]) -> None:
     """A real one, that checkpoint and metrics fit on but the picture does not."""
-    disk = small_disk("size=64k")
+    disk = small_disk("size=80k")
     said = started.refused(1, "--runs", str(disk))
     assert said == (
         f"error: {disk}/run/loss.png: No space left on device; after step 6, {disk}/run/{CHECKPOINT} is that "

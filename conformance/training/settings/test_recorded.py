@@ -20,7 +20,8 @@ pytestmark = pytest.mark.usefixtures("one_lane", "no_picture")
 # none of these is a trainer's default
 ODD = [
     *("--seed", "3", "--gain", "2.5", "--accum-threshold", "2", "--group-size", "8", "--window", "5"),
-    *("--eval-interval", "3", "--vote-max", "9", "--experts", "2", "--top-k", "1", "--balance", "0.5"),
+    *("--cooldown", "30", "--eval-interval", "3", "--vote-max", "9", "--experts", "2", "--top-k", "1"),
+    *("--balance", "0.5"),
 ]
 WHERE = ["--backend", "torch", "--device", "cpu", "--threads", "1"]
 
@@ -154,7 +155,10 @@ def spoil(started: Started, **changes: Any) -> None:
         ({"gain": None}, "{}: its options.gain is None, expected float"),
         ({"text_data": 3}, "{}: its options.text_data is 3, expected str or null"),
         ({"heads": 0}, "--heads must be at least 1, got 0"),
-        ({"vote_rule": "nearest"}, "--vote-rule must be one of scaled, sign, got 'nearest'"),
+        ({"cooldown": 60.0}, "{}: its options.cooldown is 60.0, expected int"),
+        ({"cooldown": 0}, "--cooldown must be in 1..100, got 0"),
+        ({"accum_threshold": 33}, "--accum-threshold must be in 1..32, got 33"),
+        ({"vote_rule": "nearest"}, "--vote-rule must be one of scaled, sign, adaptive, got 'nearest'"),
         (
             {"preserve_state": True},
             "--resume cannot go on from --preserve-state: KV state is in no che",

@@ -236,45 +236,108 @@ static int64_t clamp(int64_t x, int64_t limit) { return least(x < -limit ? -limi
 #define LATE 0
 #endif
 
+typedef enum { SCALED, SIGN, ADAPTIVE } Rule;
+
 typedef struct { /* of a call of ternary_update */
-    int scaled;
+    Rule rule;
     int64_t gain, vote_max, threshold, scale_gain, e_threshold, base, span;
     uint64_t seed;
     uint32_t step, stream;
 } How;
 
+typedef struct { /* value * 2^x */
+    int64_t value, x;
+} Scaled;
+
 static uint32_t r16_of(const How *how, int purpose, int64_t n) {
     return word_of((uint64_t)n, how->seed, how->step, how->stream + (uint32_t)purpose) >> 16;
 }
 
-/* ARB-VOTE-001 to -003 for one gradient of a group that has v. */
-static int64_t vote_of(const How *how, int64_t g, int v, int64_t n) {
-    if (!how->scaled) return -sign(g);
-    int64_t k = (llabs(g) * how->gain + ((int64_t)r16_of(how, 3, n) << v)) >> (16 + v);
-    return -sign(g) * least(k, how->vote_max);
+static int bit_length(int64_t x) {
+    int found = 0;
+    for (; x; x >>= 1) found++;
+    return found;
+}
+
+/* The same number with a value of so many bits, low ones cut off; 0 stays 0. */
+static Scaled to_bits(Scaled a, int bits) {
+    int up = bits - bit_length(a.value);
+    if (!a.value) return a;
+    return (Scaled){up > 0 ? a.value << up : a.value >> -up, a.x - up};
+}
+
+/* ARB-MOM-002: of `count` gradients whose sizes add up to `size`. */
+static Scaled mean_square(const int32_t *gradient, int64_t count, int64_t size, int64_t e_g) {
+    int shift = bit_length(size) > 15 ? bit_length(size) - 15 : 0;
+    int64_t sum = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t f = (llabs((int64_t)gradient[i]) + ((int64_t)1 << shift >> 1)) >> shift;
+        sum += f * f;
+    }
+    Scaled found = to_bits((Scaled){sum, 2 * (shift + e_g)}, 31);
+    found.value /= count;
+    return to_bits(found, 21);
+}
+
+/* ARB-MOM-001, ARB-MOM-003: the moment behind an update of such a square. */
+static int32_t next_moment(int32_t moment, Scaled square, int64_t done) {
+    Scaled m = {moment & ((1 << 21) - 1), (moment >> 21) - 512};
+    int64_t c = least(done + 1, 128);
+    if (!m.value) m.x = square.x;
+    if (!square.value) square.x = m.x;
+    int64_t x = m.x > square.x ? m.x : square.x;
+    int64_t sum = (m.value >> least(x - m.x, 31)) * (c - 1) + (square.value >> least(x - square.x, 31));
+    Scaled mean = to_bits((Scaled){sum * 8 / c, x - 3}, 21);
+    return mean.value && mean.x >= -512 ? (int32_t)((mean.x + 512) << 21 | mean.value) : 0;
+}
+
+/* ARB-VOTE-005: *factor and *shift of votes by that moment; of one of 0 there are none. */
+static void share_of(int32_t moment, int64_t e_g, int64_t gain, int64_t *factor, int64_t *shift) {
+    int64_t y = (moment >> 21) - 512 - 2 * e_g, p = y & 1, m = (int64_t)(moment & ((1 << 21) - 1)) << p;
+    *factor = *shift = 0;
+    if (!moment) return;
+    int64_t u = (int64_t)sqrt(4503599627370496.0 / (double)m); /* 2^52; may be one off */
+    while (u * u * m > (int64_t)1 << 52) u--;
+    while ((u + 1) * (u + 1) * m <= (int64_t)1 << 52) u++;
+    int cut = bit_length(4 * gain * u) > 31 ? bit_length(4 * gain * u) - 31 : 0;
+    *factor = 4 * gain * u >> cut;
+    *shift = least(26 + (y - p) / 2 - cut, 62);
+    if (*shift < 0) *shift = 0;
+}
+
+/* ARB-VOTE-001 to -003 for one gradient, in quarters of a vote. */
+static int64_t vote_of(const How *how, int64_t g, int64_t factor, int64_t shift, int64_t n) {
+    if (how->rule == SIGN) return -4 * sign(g);
+    int64_t k = ((llabs(g) * factor >> shift) + r16_of(how, 3, n)) >> 16;
+    return -sign(g) * least(k, 4 * how->vote_max);
 }
 
 /* One group, elements first to last - 1 of a row whose element 0 has the index n: gradient, codes and t_accum
- * are the row's, e and e_accum the group's, and counts are added to. */
-static void update_group(const How *how, const int32_t *gradient, uint8_t *codes, int8_t *t_accum, int8_t *e,
-                         int8_t *e_accum, int64_t first, int64_t last, int64_t n, int64_t group,
-                         int64_t *counts) {
-    int64_t size = 0, h = 0;
-    int v = 0;
+ * are the row's, e, e_accum and moment the group's, and counts are added to. */
+static void update_group(const How *how, const int32_t *gradient, int64_t e_g, uint8_t *codes, int8_t *t_accum,
+                         int8_t *e, int8_t *e_accum, int32_t *moment, int64_t first, int64_t last, int64_t n,
+                         int64_t group, int64_t *counts) {
+    int64_t size = 0, h = 0, factor = 4 * how->gain, shift;
     for (int64_t i = first; i < last; i++) {
         size += llabs((int64_t)gradient[i]);
         h -= (int64_t)gradient[i] * trit_at(codes, i);
     }
-    for (int64_t m = size / (last - first); m; m >>= 1) v++;
+    shift = bit_length(size / (last - first));
+    if (how->rule == ADAPTIVE) {
+        *moment = next_moment(*moment, mean_square(gradient + first, last - first, size, e_g), how->step);
+        share_of(*moment, e_g, how->gain, &factor, &shift);
+    }
     for (int64_t i = first; i < last; i++) {
-        int64_t vote = vote_of(how, gradient[i], v, n + i), a = clamp(t_accum[i] + vote, 127);
-        int trit = trit_at(codes, i);
+        int64_t vote = vote_of(how, gradient[i], factor, shift, n + i), a = t_accum[i] + vote;
+        int trit = trit_at(codes, i), moved = (int)clamp(trit + sign(a), 1);
         counts[0] += vote != 0;
-        t_accum[i] = (int8_t)a;
-        if (llabs(a) < how->threshold + LATE) continue; /* ARB-FIRE-002 */
-        counts[1]++, counts[2] += clamp(trit + sign(a), 1) != trit;
-        set_trit(codes, i, (int)clamp(trit + sign(a), 1));
-        t_accum[i] = 0;
+        if (llabs(a) < 4 * how->threshold + LATE) { /* ARB-FIRE-002 */
+            t_accum[i] = (int8_t)a;
+            continue;
+        }
+        counts[1]++, counts[2] += moved != trit;
+        set_trit(codes, i, moved);
+        t_accum[i] = (int8_t)(moved != trit ? 0 : sign(a) * (4 * how->threshold - 1));
     }
     int votes = llabs(h) * how->scale_gain > (int64_t)r16_of(how, 4, group) * size; /* ARB-SCALE-001 */
     int64_t a = clamp(*e_accum + (votes ? sign(h) : 0), 127);
@@ -287,27 +350,33 @@ static void update_group(const How *how, const int32_t *gradient, uint8_t *codes
     *e = (int8_t)moved, *e_accum = 0;
 }
 
+static Rule rule_of(const char *name) {
+    return strncmp(name, "\"sign\"", 6) == 0 ? SIGN : strncmp(name, "\"scaled\"", 8) == 0 ? SCALED : ADAPTIVE;
+}
+
 static void ternary_update(void) {
-    Array g = array("gradient"), codes = array("codes"), t = array("t_accum"), e = array("e");
-    Array e_accum = array("e_accum"), counts = {1, 5, allocate(40)};
+    Array g = array("gradient"), e_g = array("e_g"), codes = array("codes"), t = array("t_accum");
+    Array e = array("e"), e_accum = array("e_accum"), moment = array("moment"), counts = {1, 5, allocate(40)};
     int64_t width = integer("group_size");
-    How how = {strncmp(member(arguments, "rule"), "\"scaled\"", 8) == 0,
+    How how = {rule_of(member(arguments, "rule")),
                integer("gain"), integer("vote_max"), integer("accum_threshold"), integer("scale_gain"),
                integer("e_accum_threshold"), integer("e_base"), integer("e_span"), seed_of(),
                (uint32_t)integer("step"), (uint32_t)(16 * integer("tensor_id"))};
     for (int64_t o = 0; o < g.rows; o++)
         for (int64_t group = 0; group < e.columns; group++) {
             int64_t place = o * e.columns + group;
-            update_group(&how, (int32_t *)g.data + o * g.columns, (uint8_t *)codes.data + o * codes.columns,
-                         (int8_t *)t.data + o * t.columns, (int8_t *)e.data + place,
-                         (int8_t *)e_accum.data + place, group * width, least((group + 1) * width, g.columns),
-                         o * g.columns, place, counts.data);
+            update_group(&how, (int32_t *)g.data + o * g.columns, ((int8_t *)e_g.data)[o],
+                         (uint8_t *)codes.data + o * codes.columns, (int8_t *)t.data + o * t.columns,
+                         (int8_t *)e.data + place, (int8_t *)e_accum.data + place,
+                         (int32_t *)moment.data + place, group * width,
+                         least((group + 1) * width, g.columns), o * g.columns, place, counts.data);
         }
     answer(); /* what is written in place comes back too */
     give("codes", "uint8", 2, codes, 1, 1), give("t_accum", "int8", 2, t, 1, 1);
     give("e", "int8", 2, e, 1, 1), give("e_accum", "int8", 2, e_accum, 1, 1);
-    give("counts", "int64", 1, counts, 8, 0);
-    free(g.data), free(codes.data), free(t.data), free(e.data), free(e_accum.data), free(counts.data);
+    give("moment", "int32", 2, moment, 4, 1), give("counts", "int64", 1, counts, 8, 0);
+    free(g.data), free(e_g.data), free(codes.data), free(t.data);
+    free(e.data), free(e_accum.data), free(moment.data), free(counts.data);
 }
 
 /* ---- one request a line, until stdin ends -------------------------------------------------------- */

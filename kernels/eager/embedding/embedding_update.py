@@ -16,14 +16,17 @@ LARGEST_COUNT = 2**31 - 1
 def embedding_update(
     tokens: torch.Tensor,
     q: torch.Tensor,
+    e_g: torch.Tensor,
     codes: torch.Tensor,
     t_accum: torch.Tensor,
     e: torch.Tensor,
     corr_accum: torch.Tensor,
+    moment: torch.Tensor,
     step_counter: torch.Tensor,
     *how: Any,
 ) -> torch.Tensor:
-    """tokens int64 [T], q int8 [T, D]; the state in place; `how` as in the specification -> counts int64 [5].
+    """tokens int64 [T], q int8 [T, D], e_g int8 [1]; the state in place; `how` as in the specification ->
+    counts int64 [5].
 
     All rows are computed and those that occur are written: gathering them first would wait for the device.
     Raises ValueError for a token outside the table.
@@ -32,12 +35,14 @@ def embedding_update(
     gradient = embedding_gradient(tokens, q, rows)
     touched = torch.zeros(rows, 1, dtype=torch.bool, device=codes.device)
     touched.index_fill_(0, tokens, True)
-    update = apply_rules(gradient, codes, t_accum, e, corr_accum, *how)
+    state = (codes, t_accum, e, corr_accum, moment)
+    update = apply_rules(gradient, e_g, step_counter, state, *how)
     pairs = (
         (codes, update.codes),
         (t_accum, update.t_accum),
         (e, update.e),
         (corr_accum, update.e_accum),
+        (moment, update.moment),
     )
     for old, new in pairs:
         old.copy_(torch.where(touched, new, old))

@@ -10,7 +10,9 @@ from ..linear.weight_gradient import weight_gradient
 from .ternary_update import ternary_update
 
 
-def linear_update(q_g: torch.Tensor, q_x: torch.Tensor, *state_and_how: Any) -> torch.Tensor:
-    """q_g int8 [T, O], q_x int8 [T, I], then the arguments of `ternary_update` after its gradient -> counts
-    int64 [5]."""
-    return ternary_update(weight_gradient(q_g, q_x), *state_and_how)
+def linear_update(
+    q_g: torch.Tensor, e_g: torch.Tensor, q_x: torch.Tensor, *state_and_how: Any
+) -> torch.Tensor:
+    """q_g int8 [T, O], e_g int8 [O], q_x int8 [T, I], then the state and `how` as of `ternary_update` ->
+    counts int64 [5]."""
+    return ternary_update(weight_gradient(q_g, q_x), e_g, *state_and_how)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from ..fuse import fused, scalar
 from ..packing.codes import decode, encode
 from ..random_bits.generator import Number, random16, split_seed
+from .groups import bit_length, groups_of, lengths, spread
+from .moment import MEMORY, advance, mean_square, root_factor
 
 VOTE, SCALE_VOTE = 3, 4
 
@@ -25,45 +26,50 @@ class Update:
     t_accum: torch.Tensor
     e: torch.Tensor
     e_accum: torch.Tensor
+    moment: torch.Tensor
     changes: tuple[torch.Tensor, ...]
 
 
-def _groups(x: torch.Tensor, group_size: int) -> torch.Tensor:
-    """[O, I] -> [O, G, g], the last group padded with zeros."""
-    padded = F.pad(x, (0, -x.shape[1] % group_size))
-    return padded.view(x.shape[0], -1, group_size)
-
-
-def _bit_length(m: torch.Tensor) -> torch.Tensor:
-    """Bits of non-negative int64 values below 2^53, read off the exponent of the exact float64."""
-    return torch.where(m > 0, (m.double().view(torch.int64) >> 52) - 1022, 0)
-
-
-def scaled_votes(
+def rounded_votes(
     gradient: torch.Tensor,
-    total: torch.Tensor,
+    factor: torch.Tensor,
+    shift: torch.Tensor,
     group_size: int,
-    gain: Number,
     vote_max: int,
     r16: torch.Tensor,
 ) -> torch.Tensor:
-    """G over its group's magnitude, rounded stochastically (ARB-VOTE-001). total = S int64 [O, G] -> votes
-    int32 [O, I]."""
+    """G times its group's factor int64 [O, G], shifted and rounded stochastically (ARB-VOTE-001) -> votes
+    int32 [O, I] in quarters."""
     columns = gradient.shape[1]
     size = gradient.long().abs()  # widened first: |-2^31| is no int32
-    last = columns - group_size * (total.shape[1] - 1)
-    mean = torch.cat([total[:, :-1] // group_size, total[:, -1:] // last], dim=1)
-    v = _bit_length(mean).repeat_interleave(group_size, dim=1)[:, :columns]
-    k = (size * gain + (r16.long() << v)) >> (16 + v)
-    return -gradient.sign() * k.clamp_(max=vote_max).int()
+    share = size.mul_(spread(factor, group_size, columns)).bitwise_right_shift_(
+        spread(shift, group_size, columns)
+    )
+    k = share.add_(r16).bitwise_right_shift_(16).clamp_(max=4 * vote_max)
+    return -gradient.sign() * k.int()
+
+
+def _fire(
+    trits: torch.Tensor, t_accum: torch.Tensor, votes: torch.Tensor, accum_threshold: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Trits and accumulators, int8 [O, I], after votes int32, and the mask of those that fired
+    (ARB-FIRE-001, -002)."""
+    a = t_accum + votes
+    fires = a.abs() >= 4 * accum_threshold
+    moved = torch.where(fires, (trits + a.sign()).clamp(-1, 1), trits).to(torch.int8)
+    kept = torch.where(moved == trits, a.sign() * (4 * accum_threshold - 1), 0)
+    return moved, torch.where(fires, kept, a).to(torch.int8), fires
 
 
 def _apply(
     gradient: torch.Tensor,
+    e_g: torch.Tensor,
+    updates: torch.Tensor,
     codes: torch.Tensor,
     t_accum: torch.Tensor,
     e: torch.Tensor,
     e_accum: torch.Tensor,
+    moment: torch.Tensor,
     e_base: int,
     e_span: int,
     group_size: int,
@@ -77,20 +83,27 @@ def _apply(
     stream: Number,
     step: Number,
 ) -> Update:
-    """gradient int32 [O, I] and the state, unchanged -> the state after the update; stream is that of
-    purpose 0."""
+    """gradient int32 [O, I] and the state, unchanged -> the state after the update; e_g and `updates` int64
+    [O, 1] or [1, 1], stream is that of purpose 0."""
     trits = decode(codes, gradient.shape[1])
-    total = _groups(gradient.long().abs(), group_size).sum(-1)
-    correlation = -_groups(gradient.long() * trits, group_size).sum(-1)
+    sizes = groups_of(gradient.long().abs(), group_size)
+    total = sizes.sum(-1)
+    correlation = -groups_of(gradient.long() * trits, group_size).sum(-1)
 
     if rule == "sign":
-        votes = -gradient.sign()
+        votes = -4 * gradient.sign()
     else:
+        count = lengths(gradient.shape[1], group_size, gradient.device)
+        if rule == "adaptive":
+            weight = (updates + 1).clamp(max=MEMORY)
+            moment = advance(moment, mean_square(sizes, total, count, e_g), weight)
+            factor, shift = root_factor(moment, e_g, gain)
+        else:
+            shift = bit_length(total // count)
+            factor = torch.zeros_like(shift) + 4 * gain
         r16 = random16(0, gradient.shape, key, step, stream + VOTE, gradient.device)
-        votes = scaled_votes(gradient, total, group_size, gain, vote_max, r16)
-    accumulated = (t_accum + votes).clamp_(-127, 127)
-    fires = accumulated.abs() >= accum_threshold
-    moved = torch.where(fires, (trits + accumulated.sign()).clamp(-1, 1), trits).to(torch.int8)
+        votes = rounded_votes(gradient, factor, shift, group_size, vote_max, r16)
+    moved, accumulated, fires = _fire(trits, t_accum, votes, accum_threshold)
 
     r16 = random16(0, total.shape, key, step, stream + SCALE_VOTE, gradient.device)
     scale_votes = torch.where(correlation.abs() * scale_gain > r16 * total, correlation.sign(), 0)
@@ -103,27 +116,28 @@ def _apply(
 
     return Update(
         codes=encode(moved),
-        t_accum=accumulated.masked_fill(fires, 0).to(torch.int8),
+        t_accum=accumulated,
         e=e_moved,
         e_accum=e_accumulated.masked_fill(e_fires, 0).to(e_accum.dtype),
+        moment=moment,
         changes=(votes != 0, fires, moved != trits, scale_votes != 0, e_moved != e),
     )
 
 
 def apply_rules(
     gradient: torch.Tensor,
-    codes: torch.Tensor,
-    t_accum: torch.Tensor,
-    e: torch.Tensor,
-    e_accum: torch.Tensor,
+    e_g: torch.Tensor,
+    updates: torch.Tensor | None,
+    state: tuple[torch.Tensor, ...],
     *how: Any,
 ) -> Update:
-    """gradient int32 [O, I] and the state, unchanged; `how` as in the specification -> the state after the
-    update."""
+    """gradient int32 [O, I], e_g int8 [O] or [1], `updates` that rows had, int32 [O], None if all had `step`,
+    and the state, unchanged; `how` as in the specification -> the state after the update."""
     *band, rule, gain, vote_max, accum_threshold, scale_gain, e_accum_threshold, seed, tensor_id, step = how
     gain, scale_gain, stream, step = (scalar(n, gradient) for n in (gain, scale_gain, 16 * tensor_id, step))
     settings = (*band, rule, gain, vote_max, accum_threshold, scale_gain, e_accum_threshold)
+    had = e_g.new_zeros(1).long() + step if updates is None else updates.long()
     update: Update = fused(_apply, gradient)(
-        gradient, codes, t_accum, e, e_accum, *settings, split_seed(seed), stream, step
+        gradient, e_g.long()[:, None], had[:, None], *state, *settings, split_seed(seed), stream, step
     )
     return update

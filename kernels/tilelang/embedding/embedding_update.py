@@ -8,7 +8,7 @@ import torch
 
 from ...layout import row_major
 from ..launch import THREADS, InPlace, kernel
-from ..update.ternary_update import apply_update
+from ..update.ternary_update import TableRows, apply_update
 from .embedding_gradient import embedding_gradient
 
 LARGEST_COUNT = 2**31 - 1
@@ -50,20 +50,23 @@ def counting_kernel(cuda: bool) -> Any:
 def embedding_update(
     tokens: torch.Tensor,
     q: torch.Tensor,
+    e_g: torch.Tensor,
     codes: torch.Tensor,
     t_accum: torch.Tensor,
     e: torch.Tensor,
     corr_accum: torch.Tensor,
+    moment: torch.Tensor,
     step_counter: torch.Tensor,
     *how: Any,
 ) -> torch.Tensor:
-    """tokens int64 [T], q int8 [T, D]; the state in place; `how` as in the specification -> counts int64 [5].
-    Raises ValueError for a token outside the table."""
+    """tokens int64 [T], q int8 [T, D], e_g int8 [1]; the state in place; `how` as in the specification ->
+    counts int64 [5]. Raises ValueError for a token outside the table."""
     rows = len(codes)
     gradient = embedding_gradient(tokens, q, rows)
     touched = torch.zeros(rows, dtype=torch.int8, device=codes.device)
     marking_kernel(codes.device)(row_major(tokens), touched)
-    counts = apply_update(gradient, codes, t_accum, e, corr_accum, touched, *how)
     with InPlace(step_counter) as (counter,):
+        table = TableRows(touched, counter)
+        counts = apply_update(gradient, e_g, codes, t_accum, e, corr_accum, moment, table, *how)
         counting_kernel(codes.device)(touched, counter)
     return counts

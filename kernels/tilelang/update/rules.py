@@ -61,6 +61,11 @@ def size(g: Any) -> Any:
     return T.if_then_else(g < 0, T.uint32(0) - bits, bits)
 
 
+def _unsigned(x: Any) -> Any:
+    """32 bits, without a sign, as int64: a product of two such takes one instruction."""
+    return T.Cast("int64", T.Cast("uint32", x))
+
+
 def bit_length(x: Any) -> Any:
     """Bits of a non-negative int64 below 2^53, int32, off the exponent of the exact float64."""
     bits = T.reinterpret(T.Cast("float64", x), "int64")
@@ -68,22 +73,16 @@ def bit_length(x: Any) -> Any:
 
 
 @T.macro
-def mean_bits(v: Any, total: Any, count: Any) -> None:
-    """v int32 [1] = bit_length(total // count) without the division: the quotient has d or d + 1 bits."""
+def mean_factor(voting: Any, total: Any, count: Any, gain: Any) -> None:
+    """voting int32 [0], [1] = factor and shift of votes over the mean; all int64 (ARB-VOTE-001).
+
+    The shift is bit_length(total // count) without the division: the quotient has d or d + 1 bits.
+    """
     d = T.alloc_var("int32", init=0)
     d = bit_length(total) - bit_length(count)
     d = T.if_then_else(d < 0, 0, d)
-    v[0] = T.if_then_else(total >= (count << T.Cast("int64", d)), d + 1, d)
-
-
-def vote_of(g: Any, rule: str, v: Any, r16: Any, gain: Any, vote_max: Any) -> Any:
-    """The vote of one weight, int32 (ARB-VOTE-001, -002); gain and vote_max are int64."""
-    if rule == "sign":
-        return -sign(g)
-    bits = T.Cast("uint64", v)
-    scaled = T.Cast("uint64", size(g)) * T.Cast("uint64", gain) + (T.Cast("uint64", r16) << bits)
-    k = T.min(scaled >> (T.uint64(16) + bits), T.Cast("uint64", vote_max))
-    return -sign(g) * T.Cast("int32", k)
+    voting[0] = T.Cast("int32", gain * T.int64(4))
+    voting[1] = T.if_then_else(total >= (count << T.Cast("int64", d)), d + 1, d)
 
 
 def scale_vote_of(h: Any, total: Any, r16: Any, scale_gain: Any) -> Any:
@@ -130,20 +129,32 @@ def vote_words(words: Any, n: Any, how: Any) -> None:
 
 
 @T.macro
-def fire_trit(fired: Any, rule: str, g: Any, trit: Any, t_accum: Any, v: Any, draw: Any, how: Any) -> None:
-    """fired int32 [5] = trit, t_accum, and whether it voted, fired, moved (ARB-FIRE-001, -002). All int32
-    but how."""
+def fire_trit(
+    fired: Any, by_sign: bool, g: Any, trit: Any, t_accum: Any, factor: Any, shift: Any, draw: Any, how: Any
+) -> None:
+    """fired int32 [5] = trit, t_accum, and whether it voted, fired, moved (ARB-VOTE-001, -002, ARB-FIRE-001,
+    -002). All int32 but how; factor, shift and draw play no part in votes by the sign alone."""
+    share = T.alloc_var("int64", init=0)
+    most = T.alloc_var("int64", init=0)
     vote = T.alloc_var("int32", init=0)
     a = T.alloc_var("int32", init=0)
-    vote = vote_of(g, rule, v, draw, how.gain, how.vote_max)
-    a = clamp(t_accum + vote, 127)
-    fired[0] = trit
-    fired[1] = a
+    threshold = T.alloc_var("int32", init=0)
+    if by_sign:
+        vote = -4 * sign(g)
+    else:
+        share = (_unsigned(size(g)) * _unsigned(factor)) >> _unsigned(shift)
+        # capped before it is rounded, which gives the same: at the cap r16 adds nothing
+        most = how.vote_max << T.int64(18)
+        share = T.if_then_else(share < most, share, most)
+        vote = -sign(g) * ((T.Cast("int32", share) + draw) >> 16)
+    a = t_accum + vote
+    threshold = 4 * T.Cast("int32", how.accum_threshold)
     fired[2] = T.if_then_else(vote != 0, 1, 0)
-    fired[3] = T.if_then_else(T.Cast("int64", T.abs(a)) >= how.accum_threshold, 1, 0)
+    fired[3] = T.if_then_else(T.abs(a) >= threshold, 1, 0)
     fired[0] = T.if_then_else(fired[3] != 0, clamp(trit + sign(a), 1), trit)
-    fired[1] = T.if_then_else(fired[3] != 0, 0, a)
     fired[4] = T.if_then_else(fired[0] != trit, 1, 0)
+    # a fire at the rail stays just below the threshold
+    fired[1] = T.if_then_else(fired[4] != 0, 0, T.if_then_else(fired[3] != 0, sign(a) * (threshold - 1), a))
 
 
 @T.macro

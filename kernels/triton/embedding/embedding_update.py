@@ -15,18 +15,20 @@ from .embedding_gradient import gradient_and_touched
 def embedding_update(
     tokens: torch.Tensor,
     q: torch.Tensor,
+    e_g: torch.Tensor,
     codes: torch.Tensor,
     t_accum: torch.Tensor,
     e: torch.Tensor,
     corr_accum: torch.Tensor,
+    moment: torch.Tensor,
     step_counter: torch.Tensor,
     *how: Any,
 ) -> torch.Tensor:
-    """tokens int64 [T], q int8 [T, D]; the state in place; `how` as in the specification -> counts int64 [5].
-    Raises ValueError for a token outside the table."""
+    """tokens int64 [T], q int8 [T, D], e_g int8 [1]; the state in place; `how` as in the specification ->
+    counts int64 [5]. Raises ValueError for a token outside the table."""
     rows = codes.shape[0]
     require_device("embedding_update", tokens)
     check_tokens(tokens, rows)
     gradient, touched = gradient_and_touched(tokens, q, rows, mark=True)
-    with in_place(codes, t_accum, e, corr_accum, step_counter) as (*state, counter):
-        return group_update(gradient, tuple(state), how, touched, counter)
+    with in_place(codes, t_accum, e, corr_accum, moment, step_counter) as (*state, counter):
+        return group_update(gradient, e_g, tuple(state), how, touched, counter)

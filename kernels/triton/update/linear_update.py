@@ -18,12 +18,12 @@ import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from ...layout import row_major
 from ..launch import ALIGNMENT, in_place, random_key, require_device
 from ..linear.gemm import Config, descriptor, k_major, tile_of
 from ..linear.weight_gradient import weight_gradient
-from .rules import SCALE_VOTE, VOTE, mean_bit_length
-from .ternary_update import group_update, settle_exponents
-from .tiles import changed, from_quarters, quarter_sums, quarters, settle_quarter
+from .parts import settle_part
+from .ternary_update import group_update
 
 FUSED_GROUPS = (32, 64, 128)
 RUN = 64  # columns whose order a descriptor changes
@@ -49,127 +49,53 @@ def _product_in_runs(
     return tl.reshape(tl.permute(runs, (0, 1, 3, 2, 4)), (BLOCK_M, BLOCK_N))
 
 
-@triton.jit
-def _group_sums(gradient, word):
-    """int64 [L]: S and h of the groups [L, Q, 4] with words [L, Q / 4] of codes."""
-    g0, g1, g2, g3 = quarters(gradient)
-    size0, along0 = quarter_sums(g0, word, 0)
-    size1, along1 = quarter_sums(g1, word, 1)
-    size2, along2 = quarter_sums(g2, word, 2)
-    size3, along3 = quarter_sums(g3, word, 3)
-    return tl.sum(size0 + size1 + size2 + size3, axis=1), -tl.sum(along0 + along1 + along2 + along3, axis=1)
-
-
-@triton.jit
-def _update_tile(
-    gradient, word, accum, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-    RULE: tl.constexpr,
-):  # fmt: skip
-    """VOTE and FIRE of a tile, as `settle_quarter` does them.
-
-    All four conditions are true. The compiler does not know: branches are what keeps it from working on four
-    quarters at a time, for which there are no registers.
-    """
-    g0, g1, g2, g3 = quarters(gradient)
-    a0, a1, a2, a3 = quarters(accum)
-    new0 = tl.zeros(word.shape, tl.int32)
-    votes0 = new0
-    stays0 = new0
-    if vote_max > 0:
-        new0, a0, votes0, stays0 = settle_quarter(
-            g0, word, a0, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-            0, RULE,
-        )  # fmt: skip
-    new1 = tl.zeros(word.shape, tl.int32)
-    votes1 = new1
-    stays1 = new1
-    if threshold > 0:
-        new1, a1, votes1, stays1 = settle_quarter(
-            g1, word, a1, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-            1, RULE,
-        )  # fmt: skip
-    new2 = tl.zeros(word.shape, tl.int32)
-    votes2 = new2
-    stays2 = new2
-    if gain >= 0:
-        new2, a2, votes2, stays2 = settle_quarter(
-            g2, word, a2, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-            2, RULE,
-        )  # fmt: skip
-    new3 = tl.zeros(word.shape, tl.int32)
-    votes3 = new3
-    stays3 = new3
-    if columns > 0:
-        new3, a3, votes3, stays3 = settle_quarter(
-            g3, word, a3, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-            3, RULE,
-        )  # fmt: skip
-    votes, stays = votes0 + votes1 + votes2 + votes3, stays0 + stays1 + stays2 + stays3
-    return new0 | new1 | new2 | new3, from_quarters(a0, a1, a2, a3), votes, stays
-
-
-@triton.jit(do_not_specialize=["gain", "scale_gain", "step", "stream", "key_low", "key_high"])
+@triton.jit(
+    do_not_specialize=[
+        "gain", "vote_max", "threshold", "scale_gain", "step", "stream", "key_low", "key_high",
+    ]
+)  # fmt: skip
 def linear_update_kernel(
-    q_g, q_x, codes, t_accum, e, e_accum, counts,
+    q_g, e_g, q_x, codes, t_accum, e, e_accum, moment, counts,
     rows, columns, tokens, groups,
     e_base, e_span, gain, vote_max, threshold, scale_gain, e_threshold, step, stream, key_low, key_high,
     RULE: tl.constexpr, SIZE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
-    """A tile of W [O, I], in place, from descriptors: q_g [O, T], q_x [I, T] in runs, codes as int32
-    [O, I / 16] and t_accum [O, I]. SIZE is the group size; a tile is seen as a line a group."""
-    GROUPS: tl.constexpr = BLOCK_N // SIZE
-    LINES: tl.constexpr = BLOCK_M * GROUPS
-    QUADS_OF_GROUP: tl.constexpr = SIZE // 4
+    """A tile of W [O, I], in place, from descriptors: q_g [O, T], q_x [I, T] in runs, and of a part of the
+    tile codes as int32 [O, I / 16] and t_accum [O, I]. SIZE is the group size.
+
+    A tile is settled in 1 or 2 parts of its rows, one after the other: for more there are no registers.
+    """
+    PART_M: tl.constexpr = BLOCK_M // PARTS
     m0, n0 = tile_of(tl.program_id(0), rows, columns, BLOCK_M, BLOCK_N, 8)
     total = _product_in_runs(q_g, q_x, m0, n0, tokens, BLOCK_M, BLOCK_N, BLOCK_K)
-    gradient = tl.reshape(total, (LINES, QUADS_OF_GROUP, 4))
-
-    line = tl.arange(0, LINES)
-    group = n0 // SIZE + line % GROUPS
-    row = m0 + line // GROUPS
-    valid = (row < rows) & (group < groups)
-    byte = group[:, None] * QUADS_OF_GROUP + 4 * tl.arange(0, QUADS_OF_GROUP // 4)[None, :]
-    word = tl.reshape(codes.load([m0, n0 // 16]), (LINES, QUADS_OF_GROUP // 4))
-    accum = tl.reshape(t_accum.load([m0, n0]), (LINES, QUADS_OF_GROUP, 4))
-
-    size, h = _group_sums(gradient, word)
-    scale_voted, e_moved = settle_exponents(
-        row.to(tl.int64), group, valid, size, h, e, e_accum, groups, scale_gain, e_threshold, e_base, e_span,
-        step, stream + SCALE_VOTE, key_low, key_high, 127,
-    )  # fmt: skip
-    count = tl.maximum(tl.minimum(columns - group * SIZE, SIZE), 1)
-    v = mean_bit_length(size, count)
-    # read again, so that the first decoding is not kept
-    word = tl.reshape(codes.load([m0, n0 // 16]), (LINES, QUADS_OF_GROUP // 4))
-    new, accum, votes, stays = _update_tile(
-        gradient, word, accum, row, byte, columns, v, gain, vote_max, threshold, step, stream + VOTE,
-        key_low, key_high, RULE,
-    )  # fmt: skip
-    # outside the matrix nothing votes, and a threshold that empty accumulators meet does not exist
-    codes.store([m0, n0 // 16], tl.reshape(new, (BLOCK_M, BLOCK_N // 16)))
-    t_accum.store([m0, n0], tl.reshape(accum, (BLOCK_M, BLOCK_N)))
-
-    # two numbers in one sum: a tile has less than 2^16 elements
-    first = tl.sum(tl.sum(votes + ((16 + stays) << 16), axis=1), axis=0)
-    moved = tl.sum(changed(word, new), axis=1) + (scale_voted.to(tl.int32) << 16)
-    second = tl.sum(moved, axis=0)
-    tl.atomic_add(counts, (first & 0xFFFF).to(tl.int64), sem="relaxed")
-    tl.atomic_add(counts + 1, ((first >> 16) & 0xFFFF).to(tl.int64), sem="relaxed")
-    tl.atomic_add(counts + 2, (second & 0xFFFF).to(tl.int64), sem="relaxed")
-    tl.atomic_add(counts + 3, ((second >> 16) & 0xFFFF).to(tl.int64), sem="relaxed")
-    tl.atomic_add(counts + 4, tl.sum(e_moved.to(tl.int32), axis=0).to(tl.int64), sem="relaxed")
+    if PARTS == 1:
+        settle_part(
+            total, m0, n0, e_g, codes, t_accum, e, e_accum, moment, counts, rows, columns, groups,
+            e_base, e_span, gain, vote_max, threshold, scale_gain, e_threshold, step, stream,
+            key_low, key_high, RULE, SIZE,
+        )  # fmt: skip
+    else:
+        part, other = tl.split(tl.permute(tl.reshape(total, (2, PART_M, BLOCK_N)), (1, 2, 0)))
+        # not written out twice, which would not fit the cache of instructions
+        for m in tl.range(m0, m0 + BLOCK_M, PART_M, num_stages=1, loop_unroll_factor=1):
+            settle_part(
+                part, m, n0, e_g, codes, t_accum, e, e_accum, moment, counts, rows, columns, groups,
+                e_base, e_span, gain, vote_max, threshold, scale_gain, e_threshold, step, stream,
+                key_low, key_high, RULE, SIZE,
+            )  # fmt: skip
+            part = other
 
 
-def configs_of(group_size: int) -> tuple[tuple[int, Config], ...]:
-    """The tiles for groups of that size; the large one has registers for groups as long as its rows only."""
-    return tuple(entry for entry in CONFIGS if entry[0] == 0 or entry[1].block_n == group_size)
-
-
-def config_for(rows: int, columns: int, group_size: int) -> Config:
+def config_for(rows: int, columns: int) -> Config:
     """The tile for a matrix of that size: large ones where they fill the device."""
     smaller = min(rows, columns)
-    return [config for least, config in configs_of(group_size) if least <= smaller][-1]
+    return [config for least, config in CONFIGS if least <= smaller][-1]
+
+
+def part_of(c: Config) -> int:
+    """Rows of a tile that are settled at a time: 16 a warp are what its registers hold."""
+    return min(c.block_m, 16 * c.warps)
 
 
 def _in_runs(q_x: torch.Tensor, c: Config) -> TensorDescriptor:
@@ -182,9 +108,9 @@ def _in_runs(q_x: torch.Tensor, c: Config) -> TensorDescriptor:
 
 
 def _words(codes: torch.Tensor, c: Config) -> TensorDescriptor:
-    """A descriptor of codes as int32, a run of 16 each."""
+    """A descriptor of the codes of a part as int32, a run of 16 each."""
     words = codes.view(torch.int32)
-    return TensorDescriptor(words, list(words.shape), list(words.stride()), [c.block_m, c.block_n // 16])
+    return TensorDescriptor(words, list(words.shape), list(words.stride()), [part_of(c), c.block_n // 16])
 
 
 def _comes_in_runs(rows: int, columns: int, state: tuple[torch.Tensor, ...]) -> bool:
@@ -194,22 +120,29 @@ def _comes_in_runs(rows: int, columns: int, state: tuple[torch.Tensor, ...]) -> 
 
 
 def fused_update(
-    q_g: torch.Tensor, q_x: torch.Tensor, state: tuple[torch.Tensor, ...], how: tuple[Any, ...], c: Config
+    q_g: torch.Tensor,
+    e_g: torch.Tensor,
+    q_x: torch.Tensor,
+    state: tuple[torch.Tensor, ...],
+    how: tuple[Any, ...],
+    c: Config,
 ) -> torch.Tensor:
     """One launch with that tile; operands K-major [O, T] and [I, T], state contiguous -> counts int64 [5]."""
     e_base, e_span, group_size, rule, gain, vote_max, threshold, scale_gain, e_threshold, *random = how
     seed, tensor_id, step = random
     (rows, tokens), columns = q_g.shape, q_x.shape[0]
-    codes, t_accum, e, e_accum = state
+    codes, t_accum, e, e_accum, moment = state
     counts = torch.zeros(5, dtype=torch.int64, device=q_g.device)
     grid = (triton.cdiv(rows, c.block_m) * triton.cdiv(columns, c.block_n),)
     linear_update_kernel[grid](
         descriptor(q_g, (c.block_m, c.block_k)),
+        row_major(e_g),
         _in_runs(q_x, c),
         _words(codes, c),
-        descriptor(t_accum, (c.block_m, c.block_n)),
+        descriptor(t_accum, (part_of(c), c.block_n)),
         e,
         e_accum,
+        moment,
         counts,
         rows,
         columns,
@@ -217,9 +150,9 @@ def fused_update(
         e.shape[1],
         e_base,
         e_span,
-        gain,
-        vote_max,
-        threshold,
+        4 * gain,
+        4 * vote_max,
+        4 * threshold,
         scale_gain,
         e_threshold,
         *random_key(seed, step, 16 * tensor_id),
@@ -228,6 +161,7 @@ def fused_update(
         BLOCK_M=c.block_m,
         BLOCK_N=c.block_n,
         BLOCK_K=c.block_k,
+        PARTS=c.block_m // part_of(c),
         num_warps=c.warps,
         num_stages=c.stages,
     )
@@ -236,19 +170,21 @@ def fused_update(
 
 def linear_update(
     q_g: torch.Tensor,
+    e_g: torch.Tensor,
     q_x: torch.Tensor,
     codes: torch.Tensor,
     t_accum: torch.Tensor,
     e: torch.Tensor,
     e_accum: torch.Tensor,
+    moment: torch.Tensor,
     *how: Any,
 ) -> torch.Tensor:
-    """q_g int8 [T, O], q_x int8 [T, I]; codes, t_accum, e, e_accum in place; `how` as in the specification ->
-    counts int64 [5]. Fastest when the operands' memory is [O, T] and [I, T]."""
+    """q_g int8 [T, O], e_g int8 [O], q_x int8 [T, I]; codes, t_accum, e, e_accum, moment in place; `how` as
+    in the specification -> counts int64 [5]. Fastest when the operands' memory is [O, T] and [I, T]."""
     require_device("linear_update", q_g)
     rows, columns = q_g.shape[1], q_x.shape[1]
-    with in_place(codes, t_accum, e, e_accum) as state:
+    with in_place(codes, t_accum, e, e_accum, moment) as state:
         if how[2] in FUSED_GROUPS and _comes_in_runs(rows, columns, state):
-            config = config_for(rows, columns, how[2])
-            return fused_update(k_major(q_g.t()), k_major(q_x.t()), state, how, config)
-        return group_update(weight_gradient(q_g, q_x), state, how)
+            config = config_for(rows, columns)
+            return fused_update(k_major(q_g.t()), e_g, k_major(q_x.t()), state, how, config)
+        return group_update(weight_gradient(q_g, q_x), e_g, state, how)

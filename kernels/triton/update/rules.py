@@ -40,18 +40,18 @@ def mean_bit_length(total, count):
 
 
 @triton.jit
-def votes(gradient, total, count, r16, gain, vote_max, RULE: tl.constexpr):
-    """int32 [R, C] votes of gradients int32 [R, C] (ARB-VOTE-001, -002, -003).
+def votes(gradient, factor, shift, r16, vote_max, RULE: tl.constexpr):
+    """int32 [R, C] votes, in quarters as vote_max, of gradients int32 [R, C] (ARB-VOTE-001, -002, -003).
 
-    `total` is S, int64, and `count` the number of columns of the group, tensors that broadcast to [R, C].
-    r16 int32 [R, C] is not read by the rule `sign`.
+    `factor` and `shift`, below 2^31 and 63, broadcast to [R, C]; r16 is int32 [R, C]. The rule `sign` reads
+    none of the three.
     """
     if RULE == "sign":
-        vote = -sign(gradient)
+        vote = -4 * sign(gradient)
     else:
-        v = mean_bit_length(total, count)
-        # floor((x + r16 * 2^v) / 2^(16 + v)) = floor((floor(x / 2^v) + r16) / 2^16); 128 is over vote_max
-        share = tl.minimum((tl.abs(gradient.to(tl.int64)) * gain) >> v, 128 << 16).to(tl.int32)
+        # 128 quarters are the largest vote_max
+        share = (tl.abs(gradient.to(tl.int64)) * factor) >> shift
+        share = tl.minimum(share, 128 << 16).to(tl.int32)
         limited = tl.minimum((share + r16) >> 16, vote_max)
         vote = tl.where(gradient > 0, -limited, tl.where(gradient < 0, limited, 0))
     return vote
@@ -59,11 +59,15 @@ def votes(gradient, total, count, r16, gain, vote_max, RULE: tl.constexpr):
 
 @triton.jit
 def fire(trit, t_accum, vote, threshold):
-    """int32 trits and accumulators after a vote, and the mask of those that fired (ARB-FIRE-001, -002)."""
-    a = tl.minimum(tl.maximum(t_accum + vote, -127), 127)
+    """int32 trits and accumulators after a vote, and the mask of those that fired (ARB-FIRE-001, -002).
+
+    Votes, accumulators and the threshold are in quarters.
+    """
+    a = t_accum + vote
     fired = tl.abs(a) >= threshold
     moved = tl.minimum(tl.maximum(trit + sign(a), -1), 1)
-    return tl.where(fired, moved, trit), tl.where(fired, 0, a), fired
+    kept = tl.where(moved == trit, sign(a) * (threshold - 1), 0)
+    return tl.where(fired, moved, trit), tl.where(fired, kept, a), fired
 
 
 @triton.jit

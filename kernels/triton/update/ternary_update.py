@@ -13,9 +13,11 @@ from ...layout import row_major
 from ..launch import block_of, blocks, in_place, pick, random_key, require_device
 from ..packing.codes import decode, encode
 from ..random_bits.generator import r16, r16_quads
-from .rules import SCALE_VOTE, VOTE, fire, scale_step, votes
+from .moment import advance, mean_square, root_factor, square_shift
+from .rules import SCALE_VOTE, VOTE, fire, mean_bit_length, scale_step, votes
 
 TILE = pick(2048, 65536)  # elements a program
+COUNTERS = 1024  # rows a program that counts steps
 
 
 @triton.jit
@@ -49,30 +51,56 @@ def add_counts(counts, voted, fired, moved, scale_voted, e_moved):
 
 
 @triton.jit
-def count_step(step_counter, row, valid):
-    """One more update of these rows; it stays at 2^31-1 (ARB-EMB-004)."""
+def group_factor(g, total, count, moment, place, valid, e_g, updates, gain, RULE: tl.constexpr):
+    """Factor and shift of the votes of a group a row, int64 [R, 1] or scalars, from g int32 [R, C] and S
+    int64 [R]; and the moments int32 [R] behind them, which the caller stores (ARB-VOTE-001, -005)."""
+    if RULE == "adaptive":
+        shift = square_shift(total)
+        half = ((1 << shift) >> 1).to(tl.int64)
+        f = (tl.abs(g.to(tl.int64)) + half[:, None]) >> shift[:, None]
+        a, x_a = mean_square(tl.sum((f * f).to(tl.int32), axis=1), shift, e_g, count)
+        new = advance(tl.load(moment + place, mask=valid, other=0), a, x_a, updates)
+        factor, down = root_factor(new, e_g, gain)
+        result = factor.to(tl.int64)[:, None], down.to(tl.int64)[:, None], new
+    else:
+        result = gain, mean_bit_length(total, count)[:, None], total
+    return result
+
+
+@triton.jit(do_not_specialize=["rows"])
+def count_step_kernel(touched, step_counter, rows, BLOCK: tl.constexpr):
+    """One more update of the rows that `touched` marks; it stays at 2^31-1 (ARB-EMB-004)."""
+    row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    valid = row < rows
+    valid = valid & (tl.load(touched + row, mask=valid, other=0) != 0)
     old = tl.load(step_counter + row, mask=valid, other=0)
     tl.store(step_counter + row, old + (old < 0x7FFFFFFF).to(tl.int32), mask=valid)
 
 
-@triton.jit(do_not_specialize=["rows", "gain", "scale_gain", "step", "stream", "key_low", "key_high"])
+@triton.jit(
+    do_not_specialize=[
+        "rows", "gain", "vote_max", "threshold", "scale_gain", "step", "stream", "key_low", "key_high",
+    ]
+)  # fmt: skip
 def group_update_kernel(
-    gradient, touched, codes, t_accum, e, e_accum, step_counter, counts,
+    gradient, e_g, touched, codes, t_accum, e, e_accum, moment, step_counter, counts,
     rows, columns, code_bytes, e_base, e_span, gain, vote_max, threshold, scale_gain, e_threshold,
     step, stream, key_low, key_high,
     RULE: tl.constexpr, SIZE: tl.constexpr, QUADS: tl.constexpr, LIMIT: tl.constexpr, TABLE: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """ROWS rows of one group of SIZE columns, in place; BLOCK >= SIZE. TABLE: only rows that `touched` marks,
-    and they count a step."""
+    which have one exponent of the gradient and each a number of updates in `step_counter`."""
     groups = blocks(columns, SIZE)
     group = (tl.program_id(0) % groups).to(tl.int64)
     row = (tl.program_id(0) // groups).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     valid = row < rows
+    updates = step
+    gradient_exponent = e_g + row
     if TABLE:
         valid = valid & (tl.load(touched + row, mask=valid, other=0) != 0)
-        if group == 0:
-            count_step(step_counter, row, valid)
+        updates = tl.load(step_counter + row, mask=valid, other=0)
+        gradient_exponent = e_g + 0 * row
 
     within = tl.arange(0, BLOCK)
     column = group * SIZE + within
@@ -92,33 +120,43 @@ def group_update_kernel(
         step, stream + SCALE_VOTE, key_low, key_high, LIMIT,
     )  # fmt: skip
 
+    count = tl.minimum(columns - group * SIZE, SIZE).to(tl.int32)
+    place_of_group = row * groups + group
+    old_e_g = tl.load(gradient_exponent, mask=valid, other=0).to(tl.int32)
+    factor, shift, new_moment = group_factor(
+        g, total, count, moment, place_of_group, valid, old_e_g, updates, gain, RULE
+    )
     if RULE == "sign":
         drawn = trit  # not read
     elif QUADS:
         drawn = r16_quads(row[:, None] * code_bytes + byte[None, :], step, stream + VOTE, key_low, key_high)
     else:
         drawn = r16(place, step, stream + VOTE, key_low, key_high)
-    count = tl.minimum(columns - group * SIZE, SIZE)
-    vote = votes(g, total[:, None], count, drawn, gain, vote_max, RULE)
+    vote = votes(g, factor, shift, drawn, vote_max, RULE)
     old = tl.load(t_accum + place, mask=inside, other=0).to(tl.int32)
     new, accum, fired = fire(trit, old, vote, threshold)
     tl.debug_barrier()
     # what is masked is 0 in every array: it does not vote, and no threshold is 0, so it does not fire
     tl.store(t_accum + place, accum.to(tl.int8), mask=inside)
     tl.store(packed, encode(new), mask=has_byte)
+    if RULE == "adaptive":
+        tl.store(moment + place_of_group, new_moment, mask=valid)
     add_counts(counts, vote != 0, fired, new != trit, scale_voted, e_moved)
 
 
 def group_update(
     gradient: torch.Tensor,
+    e_g: torch.Tensor,
     state: tuple[torch.Tensor, ...],
     how: tuple[Any, ...],
     touched: torch.Tensor | None = None,
     step_counter: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Contiguous gradient int32 [O, I] and state (codes, t_accum, e, accumulator of e) -> counts int64 [5].
+    """Contiguous gradient int32 [O, I], e_g int8 [O] and state (codes, t_accum, e, accumulator of e, moment)
+    -> counts int64 [5].
 
-    With `touched` int32 [O] only rows that it marks are updated, and counted in step_counter int32 [O].
+    With `touched` int32 [O] only rows that it marks are updated, and counted in step_counter int32 [O]; then
+    e_g is [1].
     """
     e_base, e_span, group_size, rule, gain, vote_max, threshold, scale_gain, e_threshold, *random = how
     seed, tensor_id, step = random
@@ -131,6 +169,7 @@ def group_update(
     tile_rows = block_of(rows, 1, max(tile // block, 1))
     group_update_kernel[(triton.cdiv(rows, tile_rows) * triton.cdiv(columns, group_size),)](
         gradient,
+        row_major(e_g),
         counts if touched is None else touched,
         *state,
         counts if step_counter is None else step_counter,
@@ -140,9 +179,9 @@ def group_update(
         state[0].shape[1],
         e_base,
         e_span,
-        gain,
-        vote_max,
-        threshold,
+        4 * gain,
+        4 * vote_max,
+        4 * threshold,
         scale_gain,
         e_threshold,
         *random_key(seed, step, 16 * tensor_id),
@@ -155,19 +194,24 @@ def group_update(
         BLOCK=block,
         num_warps=4 if quads else 8,
     )
+    if touched is not None:
+        # every group of a row has read by now how many updates there were
+        count_step_kernel[(triton.cdiv(rows, COUNTERS),)](touched, step_counter, rows, BLOCK=COUNTERS)
     return counts
 
 
 def ternary_update(
     gradient: torch.Tensor,
+    e_g: torch.Tensor,
     codes: torch.Tensor,
     t_accum: torch.Tensor,
     e: torch.Tensor,
     e_accum: torch.Tensor,
+    moment: torch.Tensor,
     *how: Any,
 ) -> torch.Tensor:
-    """gradient int32 [O, I]; codes, t_accum, e, e_accum in place; `how` as in the specification -> counts
-    int64 [5]."""
+    """gradient int32 [O, I], e_g int8 [O]; codes, t_accum, e, e_accum, moment in place; `how` as in the
+    specification -> counts int64 [5]."""
     require_device("ternary_update", gradient)
-    with in_place(codes, t_accum, e, e_accum) as state:
-        return group_update(row_major(gradient), state, how)
+    with in_place(codes, t_accum, e, e_accum, moment) as state:
+        return group_update(row_major(gradient), e_g, state, how)

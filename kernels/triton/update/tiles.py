@@ -73,13 +73,24 @@ def _r16_of_quads(row, byte, columns, step, stream, key_low, key_high):
 
 
 @triton.jit
+def quarter_squares(gradient, shift, half):
+    """int32 [L, Q / 4]: the sum of the squares of the |G| of a quarter, shifted and rounded up from `half`,
+    both int32 [L] (ARB-MOM-002)."""
+    # |G| is at most 131071 * 127 * 127, half at most 2^22
+    f = (tl.abs(gradient) + half[:, None, None]) >> shift[:, None, None]
+    return tl.sum(f * f, axis=2)
+
+
+@triton.jit
 def settle_quarter(
-    gradient, word, accum, row, byte, columns, v, gain, vote_max, threshold, step, stream, key_low, key_high,
-    QUARTER: tl.constexpr, RULE: tl.constexpr,
+    gradient, word, accum, row, byte, columns, factor, shift, gain, vote_max, threshold, step, stream,
+    key_low, key_high, QUARTER: tl.constexpr, RULE: tl.constexpr,
 ):  # fmt: skip
-    """VOTE, FIRE of a quarter, v int64 [L]; `byte` [L, Q / 4] counts the bytes of a row of codes -> its
-    part of the new words, accumulators int8, int32 [L, Q / 4] numbers of votes that are not 0 and,
-    negative, of elements that did not fire.
+    """VOTE and FIRE of a quarter. factor int32 [L], shift int64 [L]; gain, vote_max and threshold in quarters
+    of a vote; `byte` [L, Q / 4] counts the bytes of a row of codes.
+
+    Gives what is to be added to the words, accumulators int8, and int32 [L, Q / 4] numbers of votes that are
+    not 0 and, negative, of elements that did not fire.
 
     Masks are sign bits, because predicates of so many elements would be spilled; and they are shifted by a
     31 that the compiler does not see, because it would make predicates of them again.
@@ -87,23 +98,23 @@ def settle_quarter(
     top = 31 + (gain >> 25)
     against = (~(gradient >> top)) | 1  # -sign(G), and -1 for 0
     if RULE == "sign":
-        k = tl.minimum(gradient * -against, 1)
+        k = 4 * tl.minimum(gradient * -against, 1)
     else:
         # the layout of the draws follows that of the codes
         byte = byte + QUARTER + ((word & 0xFF) >> 8)
         drawn = _r16_of_quads(row, byte, columns, step, stream, key_low, key_high)
-        # |G| <= S < count * 2^v and count * gain <= 2^7 * 2^24: the shares fit, and a G of 0 never votes
-        share = ((gradient * against).to(tl.int64) * -gain) >> v[:, None, None]
+        share = ((gradient * against).to(tl.int64) * -factor[:, None, None]) >> shift[:, None, None]
+        # the shares fit (section 12), and a G of 0 never votes
         k = tl.minimum(((share.to(tl.uint32) + drawn) >> 16).to(tl.int32), vote_max)
-    # thresholds end at 127: what the clamp of ARB-FIRE-001 would change fires (section 12)
     a = accum.to(tl.int32) + k * against
-    stays = (tl.abs(a) - threshold) >> top
+    down = a >> top
+    stays = ((a ^ down) - down - threshold) >> top  # |a| < threshold
     code = _codes_of(word, QUARTER)
-    # (5 * (code + d + 1) + 2) >> 3 is clamp(code + d) to 0..2 for d = -1 and 1, and d is 1 + 2 * (a >> top)
-    moved = (5 * (code + 2 * (a >> top)) + 12) >> 3
-    part = tl.sum((moved ^ ((moved ^ code) & stays)) << _places(QUARTER), axis=2)
+    over = (code + down) >> 1  # the sign of a where the trit is at that rail, else 0
+    part = tl.sum((((down | 1) - over) & ~stays) << _places(QUARTER), axis=2)
+    kept = over * (threshold - 1)
     voted = tl.sum(tl.minimum(k, 1), axis=2)
-    return part, (a & stays).to(tl.int8), voted, tl.sum(stays, axis=2)
+    return part, (kept ^ ((kept ^ a) & stays)).to(tl.int8), voted, tl.sum(stays, axis=2)
 
 
 @triton.jit
