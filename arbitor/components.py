@@ -20,7 +20,7 @@ from .gradients.prepared import Prepared
 from .gradients.trainable import Trainable
 from .ranks import POISONED, quantise_on_ranks
 from .schedule import UpdateRule, clipped, q8, rated, settings_in
-from .state import NUMBERS, TernaryShape, check_state, read_numbers
+from .state import NUMBERS, TernaryShape, check_octaves, check_state, read_numbers
 
 
 def initial_exponent(in_features: int) -> int:
@@ -29,14 +29,6 @@ def initial_exponent(in_features: int) -> int:
     while 3 * 4 ** (r + 1) <= 4 * in_features:
         r += 1
     return -r
-
-
-def check_octaves(value: Any) -> None:
-    """Refuse what is no integer (TypeError), or more than any band has room for (ValueError)."""
-    if type(value) is not int:
-        raise TypeError(f"octaves must be an int, got {type(value).__name__}")
-    if not -20 <= value <= 20:
-        raise ValueError(f"octaves must be in -20..20, got {value}")
 
 
 def rms_norm(x: torch.Tensor) -> torch.Tensor:

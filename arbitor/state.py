@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -77,6 +78,14 @@ def read_numbers(owner: str, tensor: torch.Tensor) -> dict[str, int]:
     if values["group_size"] % 4:
         raise ValueError(f"{owner}: group_size must be a multiple of 4, got {values['group_size']}")
     return values
+
+
+def check_octaves(value: Any) -> None:
+    """Refuse what is no integer (TypeError), or more than any band has room for (ValueError)."""
+    if type(value) is not int:
+        raise TypeError(f"octaves must be an int, got {type(value).__name__}")
+    if not -20 <= value <= 20:
+        raise ValueError(f"octaves must be in -20..20, got {value}")
 
 
 def _refuse_meta(name: str, tensor: torch.Tensor) -> None:
