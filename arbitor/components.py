@@ -19,7 +19,7 @@ from .gradients.capture import WEIGHT_GRADIENT, EmbeddingCapture, LinearCapture,
 from .gradients.prepared import Prepared
 from .gradients.trainable import Trainable
 from .ranks import POISONED, quantise_on_ranks
-from .schedule import UpdateRule, clipped, q8, rated, settings_in
+from .schedule import MOST_RATE, Q8, UpdateRule, clipped, fixed_point, rated, settings_in
 from .state import NUMBERS, TernaryShape, check_octaves, check_state, read_numbers
 
 
@@ -73,7 +73,7 @@ class TernaryModule(Trainable):
         e = initial_exponent(columns) + octaves
         self.shape = TernaryShape(rows, columns, group_size, e - e_span // 2, e_span)
         self.seed, self.tensor_id, self.updates = seed, tensor_id, 0
-        self.settings = UpdateRule(rate=q8("rate", rate))
+        self.settings = UpdateRule(rate=fixed_point("rate", rate, Q8, MOST_RATE))
         self.frozen = False
         self._asked = registry.asked_for(backend)
         self._taken = ("", "")  # device type and backend

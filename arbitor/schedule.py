@@ -83,11 +83,15 @@ def clipped(gain: int, squared_votes: int, usual: int) -> int:
     return gain if squared_votes <= usual else math.isqrt(gain * gain * usual // squared_votes)
 
 
-def q8(name: str, value: float) -> int:
-    """A rate as a Q8 integer. Raises ValueError for what is no number in 0 to less than 256."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOST_RATE / Q8:
-        raise ValueError(f"{name} must be a number of 0 to less than 256, got {value!r}")
-    return round(value * Q8)
+def fixed_point(name: str, value: float, one: int, highest: int) -> int:
+    """A number as an integer in units of 1/one. Raises ValueError for what is none in 0..highest, in these
+    units, or is so small that it would be 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value * one <= highest:
+        raise ValueError(f"{name} must be a number in 0..{highest / one:g}, got {value!r}")
+    found = round(value * one)
+    if value and not found:
+        raise ValueError(f"{name} is in steps of 1/{one}, so {value!r} would be 0: say 0, or more")
+    return found
 
 
 def check_cooldown(value: int) -> None:

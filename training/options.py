@@ -166,6 +166,8 @@ def value_problem(options: Options) -> str | None:
         highest = SCALAR_RANGES[name][1]
         if not 0 <= getattr(options, name) * Q16 <= highest:
             return f"{flag(name)} must be in 0..{highest // Q16}, got {getattr(options, name)}"
+        if getattr(options, name) and not round(getattr(options, name) * Q16):
+            return f"{flag(name)} is in steps of 1/{Q16}, so {getattr(options, name)} would be 0"
     if not 1 <= options.cooldown <= 100:
         return f"--cooldown must be in 1..100, got {options.cooldown}"
     for name, choices in CHOICES.items():  # argparse has seen what was given, a checkpoint may hold anything

@@ -18,6 +18,7 @@ from ..schedule import (
     Q16,
     UpdateRule,
     check_cooldown,
+    fixed_point,
     scheduled_gain,
     scheduled_scale_gain,
 )
@@ -239,7 +240,4 @@ def _factor_of(scaler: torch.amp.GradScaler) -> float:
 
 
 def _q16(name: str, value: float) -> int:
-    highest = SCALAR_RANGES[name][1] / Q16
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
-        raise ValueError(f"{name} must be a number in 0..{highest:g}, got {value!r}")
-    return round(value * Q16)
+    return fixed_point(name, value, Q16, SCALAR_RANGES[name][1])

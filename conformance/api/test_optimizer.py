@@ -149,6 +149,7 @@ def test_a_state_that_is_none(target: Target, change: dict[str, Any], words: str
         ({"gain": 64.1}, "gain must be"),
         ({"gain": "3"}, "gain must be"),
         ({"scale_gain": True}, "scale_gain must be"),
+        ({"gain": 1e-6}, "gain is in steps of 1/65536, so 1e-06 would be 0"),
         ({"scale_gain": 17}, r"scale_gain must be a number in 0\.\.16, got 17"),
         ({"cooldown": 0}, r"cooldown must be an integer in 1\.\.100, got 0"),
         ({"cooldown": 50.0}, "cooldown must be"),

@@ -127,8 +127,10 @@ def test_rates() -> None:
     ]
     assert [module(4, 4).settings.rate for module in (TernaryLinear, TernaryEmbeddingTable)] == [256, 512]
     for wrong in (-1, 256, float("nan"), "2", True):
-        with pytest.raises(ValueError, match="rate must be a number of 0 to less than 256"):
+        with pytest.raises(ValueError, match=r"rate must be a number in 0\.\.255\.996"):
             TernaryLinear(4, 4, rate=wrong)
+    with pytest.raises(ValueError, match=r"rate is in steps of 1/256, so 0\.001 would be 0"):
+        TernaryLinear(4, 4, rate=0.001)
 
 
 @pytest.mark.clause("ARB-SCHED-001", "ARB-SCHED-002")

@@ -23,6 +23,7 @@ BAD = {
     "window 0": ("--window 0", "window must be at least 1"),
     "gain -1": ("--gain -1", "--gain must be in 0..64, got -1"),
     "gain nan": ("--gain nan", "--gain must be in 0..64, got nan"),
+    "gain of almost 0": ("--gain 1e-6", "--gain is in steps of 1/65536, so 1e-06 would be 0"),
     "threshold 0": ("--accum-threshold 0", "--accum-threshold must be in 1..32"),
     "threshold 33": ("--accum-threshold 33", "--accum-threshold must be in 1..32"),
     "threshold 128": ("--e-accum-threshold 128", "--e-accum-threshold must be in 1..127"),
