@@ -17,6 +17,7 @@ from arbitor.kernels.reading import said
 from arbitor.schedule import COOLDOWN, Q16, UpdateRule
 
 DEFAULTS = UpdateRule()
+FOLDS = 5  # that images are cut into
 
 # what a flag takes that names one of a few
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -25,6 +26,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "checkpoint_format": ("2bit", "dense"),
     "control": ("frozen",),
     "dtype": ("float32", "bfloat16"),
+    "fold": tuple(range(FOLDS)),
     "image_channels": (1, 3),
     "vote_rule": tuple(RULES),
 }
@@ -42,6 +44,7 @@ class Options:
     image_side: int = 8
     image_channels: int = 1
     patch: int = 2
+    fold: int = 0
     augment: bool = False
     times: int = 64
     samples: Path | None = None
@@ -100,7 +103,7 @@ class Options:
     SOURCES: ClassVar[tuple[str, ...]] = ("text_data", "audio_data", "image_data")
     # These decide the numbers of a run, in which ARB-TRAIN-002 has a resumed one agree.
     MUST_AGREE: ClassVar[tuple[str, ...]] = (
-        *("frame", "image_side", "image_channels", "patch", "augment", "times"),
+        *("frame", "image_side", "image_channels", "patch", "fold", "augment", "times"),
         *("steps", "batch", "ctx", "accum", "accumulate", "preserve_state", "seed"),
         *("log_interval", "eval_interval", "eval_batches"),
         *("d_model", "layers", "heads", "window", "group_size"),

@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
 }
 # in the place of the default or of SMALL, values that are legal beside those: of what decides the numbers
 MUST: dict[str, Any] = {
-    **{"frame": 8, "image_side": 4, "image_channels": 3, "patch": 4, "augment": True, "times": 4},
+    **{"frame": 8, "image_side": 4, "image_channels": 3, "patch": 4, "fold": 1, "augment": True, "times": 4},
     **{"steps": 5, "batch": 4},
     **{"ctx": 4, "accum": 2, "accumulate": "exact", "preserve_state": True, "seed": 1, "log_interval": 2},
     **{"eval_interval": 2, "eval_batches": 2, "d_model": 32, "layers": 2, "heads": 4, "window": 2},

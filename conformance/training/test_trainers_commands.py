@@ -57,6 +57,7 @@ OF_AUDIO = {
     "text for sound": ("--text-data a.txt", "unrecognized arguments: --text-data a.txt"),
     "sound that goes on": ("--preserve-state", "unrecognized arguments: --preserve-state"),
 }
+OF_IMAGES = {"fold 5": ("--fold 5", "argument --fold: invalid choice: 5 (choose from 0, 1, 2, 3, 4)")}
 
 
 def cases() -> Iterator[tuple[str, str]]:
@@ -66,6 +67,8 @@ def cases() -> Iterator[tuple[str, str]]:
         yield from ((name, case) for case in BAD if case not in left_out)
         if Path(name).stem == "audio":
             yield from ((name, case) for case in OF_AUDIO)
+        if Path(name).stem in ("vision", "diffusion"):
+            yield from ((name, case) for case in OF_IMAGES)
 
 
 @pytest.mark.parametrize(("trainer", "case"), [*cases()])
@@ -73,7 +76,7 @@ def test_bad_input(
     runs: Runs, trainer: str, case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit status 2, one sentence that is one line, no traceback, and nothing written."""
-    flags, message = (BAD | OF_AUDIO)[case]
+    flags, message = (BAD | OF_AUDIO | OF_IMAGES)[case]
     assert runs(trainer, *flags.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""

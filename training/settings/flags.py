@@ -114,6 +114,10 @@ def _add_image_flags(data: argparse._ArgumentGroup, kind: str) -> None:
     data.add_argument("--image-channels", type=int, choices=CHOICES["image_channels"], help="grey or RGB")
     data.add_argument("--patch", type=int, help="pixels a side of a patch, which is one position")
     data.add_argument(
+        "--fold", type=int, choices=CHOICES["fold"],
+        help="which fifth of the images is validated on and not trained on",
+    )  # fmt: skip
+    data.add_argument(
         "--augment", action=argparse.BooleanOptionalAction,
         help="move training images by up to a pixel each way",
     )  # fmt: skip

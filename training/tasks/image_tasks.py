@@ -50,7 +50,8 @@ class ImageTask(Task):
     @classmethod
     def of(cls, options: Options) -> Self:
         """The images that --image-data names."""
-        return cls(load_images(options.image_data, options.image_side, options.image_channels), options)
+        o = options
+        return cls(load_images(o.image_data, o.image_side, o.image_channels, o.fold), o)
 
     def _drawn(self, step: int) -> Part:
         o = self.options

@@ -2,7 +2,8 @@
 
 Images are float32 [N, C, S, S] in -1..1. The digits (UCI's hand-written digits: 1,797 of 8 x 8 in 10
 classes, grey values 0..16) ship inside scikit-learn, so a first run needs no download; they become x / 8 - 1,
-of mean -0.39. Every fifth image of a fixed shuffle is for validation, whatever the seed of a run.
+of mean -0.39. A fixed shuffle is cut into five folds, whatever the seed of a run: one is for validation, the
+others are trained on. Settings that were chosen on one fold are judged on the others.
 
 Batches and their augmentation are a function of (seed, step), from Philox's raw words as in `corpus.py`.
 """
@@ -18,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from ..options import FOLDS
 from .opening import FOLDER, Reading, look, shown, some_of
 from .pixels import Images, decoded, need_pillow
 
@@ -55,8 +57,11 @@ class ImageSet:
     notes: tuple[str, ...] = ()
 
 
-def load_images(source: str | Path | None = None, side: int = 8, channels: int = 1) -> ImageSet:
+def load_images(
+    source: str | Path | None = None, side: int = 8, channels: int = 1, fold: int = 0
+) -> ImageSet:
     """The images that ``source`` names: None for the digits, else a folder whose sub-folders are classes.
+    Those of ``fold`` (0..4) are the part to validate on.
 
     A folder's images are scaled to ``side`` x ``side`` and turned to grey (1 channel) or RGB (3), as
     `pixels.py` says. Raises ValueError if there is nothing to read, and for fewer than 2 classes or more
@@ -65,14 +70,14 @@ def load_images(source: str | Path | None = None, side: int = 8, channels: int =
     if source is None:
         if (side, channels) != (8, 1):
             raise ValueError(f"the digits are 8 x 8 in 1 channel, got {side} x {side} in {channels}")
-        return _digits()
+        return _digits(fold)
     found = look(source)
     if found != FOLDER:
         raise ValueError(
             f"images '{shown(source)}': expected a folder with one sub-folder a class, found {found}"
         )
     need_pillow()
-    return _folder(Path(source), side, channels)
+    return _folder(Path(source), side, channels, fold)
 
 
 def shifted(images: Images, dy: Labels, dx: Labels) -> Images:
@@ -115,7 +120,7 @@ def pixel_variance(images: Images) -> float:
     return float(images.astype(np.float64).var(axis=0).mean())
 
 
-def _digits() -> ImageSet:
+def _digits(fold: int) -> ImageSet:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -125,7 +130,7 @@ def _digits() -> ImageSet:
         ) from error
     data = load_digits()
     images = (data.images[:, None] / 8 - 1).astype(np.float32)
-    return _split(DIGITS, tuple("0123456789"), images, data.target.astype(np.int64))
+    return _split(DIGITS, tuple("0123456789"), images, data.target.astype(np.int64), fold)
 
 
 def _split(
@@ -133,13 +138,14 @@ def _split(
     classes: tuple[str, ...],
     images: Images,
     labels: Labels,
+    fold: int,
     skipped: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> ImageSet:
     digest = hashlib.sha256(images.astype("<f4").tobytes() + labels.astype("<i8").tobytes())
     # sorted by random words: NumPy keeps those between its versions, and not its shuffles
     order = np.argsort(np.random.Philox(key=SHUFFLE_SEED).random_raw(len(labels)), kind="stable")
-    held = np.arange(len(labels)) % 5 == 0
+    held = np.arange(len(labels)) % FOLDS == fold
     train, valid = (Part(images[order[where]], labels[order[where]]) for where in (~held, held))
     known = {image.tobytes() for image in train.images}
     copies = sum(image.tobytes() in known for image in valid.images)
@@ -148,7 +154,7 @@ def _split(
     return ImageSet(name, classes, train, valid, digest.hexdigest(), skipped, notes)
 
 
-def _folder(folder: Path, side: int, channels: int) -> ImageSet:
+def _folder(folder: Path, side: int, channels: int, fold: int) -> ImageSet:
     """Each sub-folder with an image in it is a class; labels count these alone."""
     reading = Reading(folder)
     loose: list[Path] = []
@@ -182,7 +188,7 @@ def _folder(folder: Path, side: int, channels: int) -> ImageSet:
     images, truth = np.stack(found), np.array(labels, dtype=np.int64)
     notes = (*reading.notes, *(f"{shown(place)}/ has no image and is no class" for place in bare))
     classes = tuple(map(shown, names))
-    return _split(reading.title, classes, images, truth, reading.skipped, notes)
+    return _split(reading.title, classes, images, truth, fold, reading.skipped, notes)
 
 
 def _besides(reading: Reading, loose: list[Path]) -> str:

@@ -48,18 +48,20 @@ def test_patches_and_back(side: int, channels: int, patch: int) -> None:
 
 
 @pytest.mark.clause("ARB-TRAIN-002")
-def test_the_digits_are_split_the_same_way_every_time() -> None:
+@pytest.mark.parametrize("fold", range(5))
+def test_the_digits_are_split_the_same_way_every_time(fold: int) -> None:
     """Every image of scikit-learn is in one part, once, with its label; classes are in both."""
     from sklearn.datasets import load_digits
 
-    first, again = data.load_images(), data.load_images()
+    first, again = data.load_images(fold=fold), data.load_images(fold=fold)
     assert first.sha256 == again.sha256 == "314b97e8b73b7a469ab137a8e1c41298c092513ab5645ba0ad0efb54b9367ab7"
     for part, other in ((first.train, again.train), (first.valid, again.valid)):
         assert np.array_equal(part.images, other.images)
         assert np.array_equal(part.labels, other.labels)
         assert part.images.dtype == np.float32
         assert set(part.labels.tolist()) == set(range(10))
-    assert (len(first.train), len(first.valid)) == (1437, 360)
+    held = 359 if fold > 1 else 360
+    assert (len(first.train), len(first.valid)) == (1797 - held, held)
     pixels = np.concatenate([first.train.images, first.valid.images]).reshape(-1, 64)
     assert (pixels.min(), pixels.max()) == (-1, 1)
     labels = np.concatenate([first.train.labels, first.valid.labels])
@@ -69,6 +71,14 @@ def test_the_digits_are_split_the_same_way_every_time() -> None:
     source = load_digits()
     truth = zip(source.data.tolist(), source.target.tolist(), strict=True)
     assert found == sorted([*row, label] for row, label in truth)
+
+
+def test_every_image_is_validated_on_in_one_fold() -> None:
+    folds = [data.load_images(fold=fold) for fold in range(5)]
+    held = np.concatenate([found.valid.images.reshape(-1, 64) for found in folds])
+    whole = np.concatenate([part.images.reshape(-1, 64) for part in (folds[0].train, folds[0].valid)])
+    assert sorted(held.tolist()) == sorted(whole.tolist())
+    assert len({found.sha256 for found in folds}) == 1, "the hash is of all images, whichever are held"
 
 
 @pytest.mark.parametrize("shape", [(16, 1), (8, 3)])
