@@ -62,8 +62,9 @@ def check_call(operation: Operation, values: Mapping[str, Any]) -> None:
     _check_bounds(operation, values, extents)
 
 
-def check_tokens(tokens: torch.Tensor, rows: int) -> None:
-    """Refuse a token outside a table of so many rows (ARB-EMB-001).
+def check_tokens(tokens: torch.Tensor, rows: int, name: str = "tokens") -> None:
+    """Refuse a token outside a table of so many rows (ARB-EMB-001), or a target outside so many classes
+    (ARB-LOSS-002).
 
     These are the only elements that are looked at here, and on the CPU only: on CUDA the kernels assert, so
     that nothing waits for the device. Raises ValueError.
@@ -73,7 +74,7 @@ def check_tokens(tokens: torch.Tensor, rows: int) -> None:
     illegal = ((tokens < 0) | (tokens >= rows)).nonzero()
     if len(illegal):
         place = int(illegal[0])
-        raise ValueError(f"tokens[{place}] = {tokens[place].item()}, expected 0..{rows - 1}")
+        raise ValueError(f"{name}[{place}] = {tokens[place].item()}, expected 0..{rows - 1}")
 
 
 def extent(name: str, extents: Mapping[str, int]) -> int:

@@ -79,7 +79,7 @@ SCALAR_RANGES: dict[str, tuple[int, int]] = {
     "e_accum_threshold": (1, 127),
 }
 RULES = ("scaled", "sign", "adaptive")
-# sections 2 to 7 of the specification
+# sections 2 to 7 of the specification, and 13
 FAMILIES: dict[str, str] = {
     "packing": "pack unpack pack_dense unpack_dense",
     "random_bits": "philox initialise",
@@ -87,6 +87,8 @@ FAMILIES: dict[str, str] = {
     "linear": "linear_forward input_gradient weight_gradient",
     "update": "ternary_update linear_update",
     "embedding": "embedding_forward embedding_gradient embedding_update",
+    "rows": "norm norm_backward dot",
+    "losses": "softmax softmax_backward sigmoid cross_entropy squared_error",
 }
 MAX_TOKENS = 2**20  # of an update, and of a call
 MAX_SUMMED_TOKENS = 131_071  # of a call that sums products of two of -127..127 over them, in int32
@@ -219,6 +221,36 @@ _TABLE = (
         ),
         tuple(_HOW),
         _COUNTS,
+    ),
+    _operation("norm", (Array("x", "float32", "R C"),), "", (Array("y", "float32", "R C"),)),
+    _operation(
+        "norm_backward",
+        (Array("dy", "float32", "R C"), Array("x", "float32", "R C")),
+        "",
+        (Array("dx", "float32", "R C"),),
+    ),
+    _operation(
+        "dot", (Array("a", "float32", "R C"), Array("b", "float32", "R C")), "", (Array("y", "float32", "R"),)
+    ),
+    _operation("softmax", (Array("x", "float32", "R C"),), "", (Array("p", "float32", "R C"),)),
+    _operation(
+        "softmax_backward",
+        (Array("dp", "float32", "R C"), Array("p", "float32", "R C")),
+        "",
+        (Array("dx", "float32", "R C"),),
+    ),
+    _operation("sigmoid", (Array("x", "float32", "R C"),), "", (Array("y", "float32", "R C"),)),
+    _operation(
+        "cross_entropy",
+        (Array("x", "float32", "T C"), Array("targets", "int64", "T")),
+        "",
+        (Array("losses", "int64", "T"), Array("dx", "float32", "T C")),
+    ),
+    _operation(
+        "squared_error",
+        (Array("x", "float32", "R C"), Array("y", "float32", "R C")),
+        "",
+        (Array("losses", "int64", "R"),),
     ),
 )
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _TABLE}

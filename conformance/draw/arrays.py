@@ -243,3 +243,19 @@ FLOATS: Kinds = {
     "NaNs": _nans,
     "any": between(0, 2**32 - 1),
 }
+
+
+def _shares(rng: np.random.Generator, shape: Shape) -> Array:
+    weights = np.exp(rng.standard_normal(shape) * rng.choice([0.1, 2, 10], (shape[0], 1)))
+    return _patterns(weights / weights.sum(axis=1, keepdims=True))
+
+
+# rows of probabilities, and what are none
+PROBABILITIES: Kinds = {
+    "mixed": _shares,
+    "one-hot": lambda rng, shape: _patterns(
+        np.arange(shape[1]) == rng.integers(shape[1], size=(shape[0], 1))
+    ),
+    "around 127 * 2^-6": lambda rng, shape: 0x3FFE0000 + rng.integers(-1, 1, shape, endpoint=True),
+    **{name: FLOATS[name] for name in ("zeros", "subnormal", "own scale", "NaNs", "any")},
+}

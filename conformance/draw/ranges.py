@@ -76,6 +76,8 @@ def ends_of(array: Array, arguments: Mapping[str, Any]) -> Ends:
         return base, base + arguments["e_span"]
     if array.name == "tokens":
         return 0, int(arguments["rows"] if "rows" in arguments else len(arguments["codes"])) - 1
+    if array.name == "targets":
+        return 0, int(arguments["columns"]) - 1
     if array.dtype == "float32":
         return LOWEST_FLOAT, HIGHEST_FLOAT
     limits = np.iinfo(array.dtype)

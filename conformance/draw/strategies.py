@@ -160,6 +160,32 @@ def _quantise_columns(draws: Draws) -> Arguments:
     return {"dy": dy, "e_x": _row_exponents(draws, "e_x", rows)} | _random(draws)
 
 
+def _two_of_rows(*names: str) -> Builder:
+    """Two arrays of floats of one shape."""
+
+    def build(draws: Draws) -> Arguments:
+        rows, columns = draws.extents("RC")
+        return {name: draws.stored(name, _floats(draws, name, (rows, columns))) for name in names}
+
+    return build
+
+
+def _softmax_backward(draws: Draws) -> Arguments:
+    rows, columns = draws.extents("RC")
+    dp = draws.stored("dp", _floats(draws, "dp", (rows, columns)))
+    return {"dp": dp, "p": draws.tensor("p", arrays.PROBABILITIES, (rows, columns), arrays.POISON_SPIKES)}
+
+
+def _cross_entropy(draws: Draws) -> Arguments:
+    rows, columns = draws.extents("TC")
+    x = draws.stored("x", _floats(draws, "x", (rows, columns)))
+    draws.known["columns"] = columns
+    return {
+        "x": x,
+        "targets": draws.tensor("targets", {"mixed": arrays.between(*draws.ends("targets"))}, (rows,)),
+    }
+
+
 def _linear_forward(draws: Draws) -> Arguments:
     scale = _scale(draws)
     rows, columns, tokens = draws.extents("OIT", "I")
@@ -245,6 +271,14 @@ BUILDERS: dict[str, Builder] = {
     "embedding_forward": _embedding_forward,
     "embedding_gradient": _embedding_gradient,
     "embedding_update": _embedding_update,
+    "norm": _quantise_nearest,
+    "norm_backward": _two_of_rows("dy", "x"),
+    "dot": _two_of_rows("a", "b"),
+    "softmax": _quantise_nearest,
+    "softmax_backward": _softmax_backward,
+    "sigmoid": _quantise_nearest,
+    "cross_entropy": _cross_entropy,
+    "squared_error": _two_of_rows("x", "y"),
 }
 
 
@@ -278,8 +312,12 @@ def example(operation: str, seed: int) -> Arguments:
 def sized_example(operation: str, seed: int, sizes: Sequence[int], group_size: int) -> Arguments:
     """As `example`, with that group size and those extents, in the order in which its builder asks for them
     (of a linear operation O, I, T): larger than what the oracle could judge."""
-    letters = {"embedding": "VCT", "packing": "RC"}.get(OPERATIONS[operation].family, "OIT")
-    letters = {"quantise_columns": "OT"}.get(operation, "RC" if "quantise" in operation else letters)
+    letters = {"embedding": "VCT", "packing": "RC", "rows": "RC", "losses": "RC"}.get(
+        OPERATIONS[operation].family, "OIT"
+    )
+    letters = {"quantise_columns": "OT", "cross_entropy": "TC"}.get(
+        operation, "RC" if "quantise" in operation else letters
+    )
     fixed = dict(zip(letters, sizes, strict=False)) | {"group_size": group_size}
     return _built(Draws(operation, _chosen_by(seed), fixed=fixed))
 

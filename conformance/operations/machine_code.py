@@ -16,6 +16,10 @@ INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0
 SPILLS = ("STL", "LDL")  # local memory: registers that did not suffice, or an array indexed at run time
 INTEGER_WGMMA = "IGMMA"  # Hopper's 8-bit product of a warp group
 INTEGER_MMA = "IMMA"  # Ampere's, to which compilers fall back without a word
+# of PTX: two operations rounded as one, an approximation, subnormals flushed (ARB-FLOAT-001)
+INEXACT = re.compile(
+    r"^\s*(?:@!?%p\d+\s+)?((?:fma|mad)\S*\.f32|\w+\S*\.(?:approx|full|ftz)\S*)", re.MULTILINE
+)
 
 
 def disassembler() -> Path | None:
@@ -40,6 +44,11 @@ def opcodes(cubin: bytes) -> Counter[str]:
     if not found:
         raise RuntimeError(f"cuobjdump found no instruction: {done.stdout[:200]}{done.stderr[:200]}")
     return found
+
+
+def inexact(ptx: str) -> list[str]:
+    """Instructions that do not round a float32 operation to nearest by itself."""
+    return sorted(set(INEXACT.findall(ptx)))
 
 
 def problems(found: Counter[str], product: bool) -> list[str]:

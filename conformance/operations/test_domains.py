@@ -276,7 +276,7 @@ def test_every_r16_against_the_boundaries_of_f(domain: Domain) -> None:
         assert (q[:-1, 0].tolist(), e.tolist()) == (expected, [0])
         assert -127 <= min(expected) <= max(expected) <= 127
         values = [
-            oracle_quantise._fine(pattern, 0)
+            oracle_quantise.fine(pattern, 0)
             for pattern in (*[int(x.view(np.uint32)[0, 0])] * 65536, 0x42FE0000)
         ]
         assert oracle_quantise._quantise_set(values, lambda i: i & 0xFFFF) == ([*expected, 127], 0)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from arbitor.conformance.operations import machine_code
-from arbitor.conformance.operations.machine_code import opcodes, problems
+from arbitor.conformance.operations.machine_code import inexact, opcodes, problems
 from arbitor.kernels import registry
 
 BACKENDS = ("triton", "tilelang")
@@ -57,8 +57,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_machine_code(variant: Any) -> None:
-    """Compiles; its product, if it has one, is Hopper's integer wgmma; nothing is spilled."""
+    """Compiles; its product, if it has one, is Hopper's integer wgmma; nothing is spilled. Where it computes
+    in float32, each operation is rounded by itself (ARB-FLOAT-001)."""
     assert problems(opcodes(variant.cubin()), variant.product) == []
+    assert not variant.floats or inexact(variant.ptx()) == []
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,20 @@ def test_what_is_a_problem(found: dict[str, int], product: bool, words: str | No
     """The judge of machine code finds each defect, and lets the rest pass."""
     wrong = problems(Counter(found), product)
     assert wrong == [] if words is None else any(words in problem for problem in wrong)
+
+
+def test_what_is_inexact() -> None:
+    ptx = """
+        fma.rn.f32 %f1, %f2, %f3, %f4;
+    \tmad.lo.s32 \t%r1, %r2, %r3, %r4;
+        @%p1 div.full.f32 %f1, %f2, %f3;
+        mul.rn.f32 %f1, %f2, %f3;
+        mul.ftz.f32 %f1, %f2, %f3;
+        sqrt.approx.f32 %f1, %f2;
+        sqrt.rn.f32 %f1, %f2;
+        fma.rn.f64 %fd1, %fd2, %fd3, %fd4;
+    """
+    assert inexact(ptx) == ["div.full.f32", "fma.rn.f32", "mul.ftz.f32", "sqrt.approx.f32"]
 
 
 def test_opcodes_are_read_off_the_listing() -> None:

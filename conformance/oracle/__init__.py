@@ -12,15 +12,19 @@ is no int raises `TypeError`, before anything is changed (ARB-STATE-006).
 
 from .embedding import embedding_forward, embedding_gradient, embedding_update
 from .linear import input_gradient, linear_forward, weight_gradient
+from .losses import cross_entropy, sigmoid, softmax, softmax_backward, squared_error
 from .packing import pack, pack_dense, unpack, unpack_dense
 from .quantise import quantise_columns, quantise_nearest, quantise_nearest_both, quantise_stochastic
 from .random_bits import initialise, philox
+from .rows import dot, norm, norm_backward
 from .update import linear_update, ternary_update
 
 ARRAYS = "lists"
 
 __all__ = [
     "ARRAYS",
+    "cross_entropy",
+    "dot",
     "embedding_forward",
     "embedding_gradient",
     "embedding_update",
@@ -28,6 +32,8 @@ __all__ = [
     "input_gradient",
     "linear_forward",
     "linear_update",
+    "norm",
+    "norm_backward",
     "pack",
     "pack_dense",
     "philox",
@@ -35,6 +41,10 @@ __all__ = [
     "quantise_nearest",
     "quantise_nearest_both",
     "quantise_stochastic",
+    "sigmoid",
+    "softmax",
+    "softmax_backward",
+    "squared_error",
     "ternary_update",
     "unpack",
     "unpack_dense",

@@ -4,6 +4,8 @@
 comparisons and power-of-two products are exact.
 """
 
+from math import isqrt
+
 INFINITY = 0x7F800000
 NAN = 0x7FC00000
 UNIT = -149
@@ -41,3 +43,76 @@ def round_and_scale(z: int, k: int) -> int:
     if field >= 255:
         return sign | INFINITY
     return sign | field << 23 | significand & 0x7FFFFF
+
+
+# -- ARB-FLOAT-001: one operation, one rounding. Numbers are patterns of what is 0 or normal; a result that is
+# neither is an error of the specification, which says that there is none. A zero is +0.0.
+
+
+def rounded(number: int, exponent: int = 0) -> int:
+    """The pattern of number * 2^exponent to nearest, ties to even."""
+    if number == 0:
+        return 0
+    size = abs(number)
+    dropped = size.bit_length() - 24
+    if dropped <= 0:
+        significand = size << -dropped
+    else:
+        half, rest = 1 << (dropped - 1), size & ((1 << dropped) - 1)
+        significand = size >> dropped
+        significand += rest > half or (rest == half and significand & 1)
+    if significand == 1 << 24:
+        significand, dropped = 1 << 23, dropped + 1
+    field = exponent + dropped + 150
+    if not 1 <= field <= 254:
+        raise ArithmeticError(f"{number} * 2^{exponent} is no normal float32")
+    return (0x80000000 if number < 0 else 0) | field << 23 | significand & 0x7FFFFF
+
+
+def _parts(pattern: int) -> tuple[int, int]:
+    """A significand with its sign, and the power of two that it is of."""
+    exponent = pattern >> 23 & 0xFF
+    significand = pattern & 0x7FFFFF | (0x800000 if exponent else 0)
+    return (-significand if pattern >> 31 else significand), max(exponent, 1) - 150
+
+
+def power(k: int) -> int:
+    """2^k."""
+    return rounded(1, k)
+
+
+def subtract(a: int, b: int) -> int:
+    """a - b."""
+    (m, x), (n, y) = _parts(a), _parts(b)
+    low = min(x, y)
+    return rounded((m << (x - low)) - (n << (y - low)), low)
+
+
+def multiply(a: int, b: int) -> int:
+    """a * b."""
+    (m, x), (n, y) = _parts(a), _parts(b)
+    return rounded(m * n, x + y)
+
+
+def divide(a: int, b: int) -> int:
+    """a / b."""
+    (m, x), (n, y) = _parts(a), _parts(b)
+    quotient, rest = divmod(abs(m) << 60, abs(n))
+    wide = 2 * quotient + (rest > 0)  # a last bit that stands for what is left
+    return rounded(-wide if (m < 0) != (n < 0) else wide, x - y - 61)
+
+
+def root(a: int) -> int:
+    """The square root of what is not negative."""
+    m, x = _parts(a)
+    square = m << (60 + x % 2)
+    found = isqrt(square)
+    return rounded(2 * found + (found * found < square), (x - x % 2 - 60) // 2 - 1)
+
+
+def shift(a: int, k: int) -> int:
+    """ARB-FLOAT-002: a * 2^k; +0.0 below 2^-126, an infinity from 2^128 on."""
+    field = (a >> 23 & 0xFF) + k
+    if field < 1 or a & 0x7FFFFFFF == 0:
+        return 0
+    return a & 0x80000000 | (INFINITY if field >= 255 else field << 23 | a & 0x7FFFFF)

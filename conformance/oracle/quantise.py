@@ -19,7 +19,7 @@ def quantise_nearest(x: Matrix) -> tuple[Matrix, Vector]:
     """ARB-QUANT-001..004, -006..008: patterns [R, C] to (q [R, C], e [R]), nearest, ties up."""
     columns = columns_of("x", x)
     matrix("x", x, len(x), columns, 0, 2**32 - 1)
-    results = [_quantise_set([_fine(pattern, 0) for pattern in row], lambda _: 32768) for row in x]
+    results = [_quantise_set([fine(pattern) for pattern in row], lambda _: 32768) for row in x]
     return [q for q, _ in results], [e for _, e in results]
 
 
@@ -46,7 +46,7 @@ def quantise_stochastic(
         def bits(c: int, start: int = (first_row + r) * columns) -> int:
             return r16(start + c, seed, step, stream)
 
-        results.append(_quantise_set([_fine(pattern, 0) for pattern in row], bits))
+        results.append(_quantise_set([fine(pattern) for pattern in row], bits))
     return [q for q, _ in results], [e for _, e in results]
 
 
@@ -70,7 +70,7 @@ def quantise_columns(
         def bits(t: int, o: int = o) -> int:
             return r16((first_row + t) * columns + o, seed, step, stream)
 
-        column = [None if e_x[t] == POISONED else _fine(dy[t][o], e_x[t]) for t in range(tokens)]
+        column = [None if e_x[t] == POISONED else fine(dy[t][o], e_x[t]) for t in range(tokens)]
         q_column, e = _quantise_set(column, bits)
         exponents.append(e)
         for t in range(tokens):
@@ -78,7 +78,7 @@ def quantise_columns(
     return q, exponents
 
 
-def _fine(pattern: int, scale: int) -> int | None:
+def fine(pattern: int, scale: int = 0) -> int | None:
     """The float32 product pattern * 2^scale in units of 2^-249; None if it is not finite.
 
     Where the float32 product would underflow this keeps the exact value instead. ARB-QUANT-010 says why that
@@ -94,19 +94,22 @@ def _fine(pattern: int, scale: int) -> int | None:
 
 def _quantise_set(values: list[int | None], bits: Callable[[int], int]) -> tuple[Vector, int]:
     """ARB-QUANT-001..007 for one set of values in units of 2^-249; bits(i) is added before the shift."""
+    found, e = fractions(values)
+    if found is None:
+        return [0] * len(values), POISONED
+    return [(f + bits(i)) >> 16 for i, f in enumerate(found)], e
+
+
+def fractions(values: list[int | None]) -> tuple[Vector | None, int]:
+    """ARB-QUANT-001..003 and -007 for one set of values in units of 2^-249: every f, or None for a poisoned
+    set, and e."""
     finite = [value for value in values if value is not None]
     if len(finite) < len(values):
-        return [0] * len(values), POISONED
+        return None, POISONED
     largest = max((abs(value) for value in finite), default=0)
-    if largest == 0:
-        return [0] * len(values), _LEAST
     e = _LEAST
     while largest > 127 << (e - _FINE):
         e += 1
-    q = []
-    for i, value in enumerate(finite):
-        # x * 2^(16-e) with x = value * 2^_FINE: a shift to the right, of the magnitude, which is trunc.
-        magnitude = abs(value) >> (e - 16 - _FINE)
-        f = -magnitude if value < 0 else magnitude
-        q.append((f + bits(i)) >> 16)
-    return q, e
+    # x * 2^(16-e) with x = value * 2^_FINE: a shift to the right, of the magnitude, which is trunc.
+    shift = e - 16 - _FINE
+    return [-(-value >> shift) if value < 0 else value >> shift for value in finite], e

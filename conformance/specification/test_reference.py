@@ -37,6 +37,14 @@ OPERATIONS = {
     "embedding_forward": "tokens codes e group_size columns",
     "embedding_gradient": "tokens q rows",
     "embedding_update": "tokens q e_g codes t_accum e corr_accum moment step_counter HOW",
+    "norm": "x",
+    "norm_backward": "dy x",
+    "dot": "a b",
+    "softmax": "x",
+    "softmax_backward": "dp p",
+    "sigmoid": "x",
+    "cross_entropy": "x targets",
+    "squared_error": "x y",
 }
 HOW = (
     "e_base e_span group_size rule gain vote_max accum_threshold scale_gain e_accum_threshold"

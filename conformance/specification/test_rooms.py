@@ -22,6 +22,8 @@ FAMILY = {
     "linear": "packing quantise",
     "update": "packing random_bits quantise linear",
     "embedding": "packing quantise update",
+    "rows": "quantise",
+    "losses": "rows quantise",
 }
 SUITE = {
     "oracle": "",

@@ -11,6 +11,11 @@ from .embedding.embedding_update import embedding_update
 from .linear.input_gradient import input_gradient
 from .linear.linear_forward import linear_forward
 from .linear.weight_gradient import weight_gradient
+from .losses.cross_entropy import cross_entropy
+from .losses.sigmoid import sigmoid
+from .losses.softmax import softmax
+from .losses.softmax_backward import softmax_backward
+from .losses.squared_error import squared_error
 from .packing.pack import pack
 from .packing.pack_dense import pack_dense
 from .packing.unpack import unpack
@@ -21,12 +26,17 @@ from .quantise.quantise_nearest_both import quantise_nearest_both
 from .quantise.quantise_stochastic import quantise_stochastic
 from .random_bits.initialise import initialise
 from .random_bits.philox import philox
+from .rows.dot import dot
+from .rows.norm import norm
+from .rows.norm_backward import norm_backward
 from .update.linear_update import linear_update
 from .update.ternary_update import ternary_update
 
 ARRAYS = "torch"
 
 __all__ = [
+    "cross_entropy",
+    "dot",
     "embedding_forward",
     "embedding_gradient",
     "embedding_update",
@@ -34,6 +44,8 @@ __all__ = [
     "input_gradient",
     "linear_forward",
     "linear_update",
+    "norm",
+    "norm_backward",
     "pack",
     "pack_dense",
     "philox",
@@ -41,6 +53,10 @@ __all__ = [
     "quantise_nearest",
     "quantise_nearest_both",
     "quantise_stochastic",
+    "sigmoid",
+    "softmax",
+    "softmax_backward",
+    "squared_error",
     "ternary_update",
     "unpack",
     "unpack_dense",

@@ -21,6 +21,11 @@ from .linear.gemm import product_kernel
 from .linear.scaled_weight import scaling_kernel
 from .linear.token_tile import SPANS, token_tile_kernel
 from .linear.token_tile import TOKENS as TILE_TOKENS
+from .losses.cross_entropy import cross_entropy_kernel
+from .losses.sigmoid import sigmoid_kernel
+from .losses.softmax import softmax_kernel
+from .losses.softmax_backward import softmax_backward_kernel
+from .losses.squared_error import squared_error_kernel
 from .packing.pack import packing_kernel
 from .packing.unpack import unpacking_kernel
 from .quantise.quantise_columns import columns_kernel, maxima_kernel
@@ -28,6 +33,9 @@ from .quantise.quantise_rows import SHORT_LANES, THREADS, rows_kernel
 from .quantise.transpose import transposing_kernel
 from .random_bits.initialise import initial_codes_kernel
 from .random_bits.philox import words_kernel
+from .rows.dot import dot_kernel
+from .rows.norm import norm_kernel
+from .rows.norm_backward import norm_backward_kernel
 from .update.linear_update import FUSED_GROUP_SIZES, fused_kernel
 from .update.ternary_update import firing_kernel, settling_kernel
 
@@ -41,11 +49,13 @@ def why_not() -> str | None:
 
 @dataclass(frozen=True)
 class Variant:
-    """One kernel with its switches. `build` gives its CUDA source; `product`: it multiplies matrices."""
+    """One kernel with its switches. `build` gives its CUDA source; `product`: it multiplies matrices;
+    `floats`: it computes in float32, each operation rounded by itself."""
 
     name: str
     build: Callable[[], str]
     product: bool
+    floats: bool
 
     def cubin(self, *options: str) -> bytes:
         """The source compiled by nvcc for sm_90a, with more options of nvcc's."""
@@ -53,15 +63,22 @@ class Variant:
         architecture = ["-gencode", "arch=compute_90a,code=sm_90a"]
         return bytes(nvcc.compile_cuda(self.build(), "cubin", architecture, flags))
 
+    def ptx(self) -> str:
+        """The same before the assembler."""
+        flags = nvcc.default_compile_options([])
+        return bytes(nvcc.compile_cuda(self.build(), "ptx", ["-arch=compute_90a"], flags)).decode()
 
-def _variant(name: str, builder: Callable[..., Any], *switches: Any, product: bool = False) -> Variant:
+
+def _variant(
+    name: str, builder: Callable[..., Any], *switches: Any, product: bool = False, floats: bool = False
+) -> Variant:
     def build() -> str:
         inner = builder.__wrapped__  # type: ignore[attr-defined]
         with tvm.target.Target(CUDA_TARGET), tvm.transform.PassContext(config=pass_configs(inner)):
             function = inner(True, *switches)
             return str(tilelang.lower(function, target=CUDA_TARGET).kernel_source)
 
-    return Variant("_".join(map(str, (name, *switches))), build, product)
+    return Variant("_".join(map(str, (name, *switches))), build, product, floats)
 
 
 def variants() -> Iterator[Variant]:
@@ -100,3 +117,14 @@ def variants() -> Iterator[Variant]:
     yield _variant("embedding_gradient", sums_kernel)
     yield _variant("mark_rows", marking_kernel)
     yield _variant("advance_counters", counting_kernel)
+    for name, kernel in (
+        ("norm", norm_kernel),
+        ("norm_backward", norm_backward_kernel),
+        ("dot", dot_kernel),
+        ("softmax", softmax_kernel),
+        ("softmax_backward", softmax_backward_kernel),
+        ("sigmoid", sigmoid_kernel),
+        ("cross_entropy", cross_entropy_kernel),
+        ("squared_error", squared_error_kernel),
+    ):
+        yield _variant(name, kernel, floats=True)

@@ -31,6 +31,12 @@ from .linear.gemm import CONFIGS as GEMM_CONFIGS
 from .linear.gemm import Config, gemm_kernel
 from .linear.scaled_weight import QUADS, ROWS, TURNED_WORDS, WORDS, scaled_weight_kernel, turned_weight_kernel
 from .linear.scaled_weight import WARPS as WEIGHT_WARPS
+from .losses.cross_entropy import cross_entropy_kernel
+from .losses.sigmoid import BLOCK as SIGMOIDS
+from .losses.sigmoid import sigmoid_kernel
+from .losses.softmax import softmax_kernel
+from .losses.softmax_backward import softmax_backward_kernel
+from .losses.squared_error import squared_error_kernel
 from .packing.pack import pack_kernel
 from .packing.pack_dense import pack_dense_kernel
 from .packing.unpack import unpack_kernel
@@ -48,6 +54,9 @@ from .quantise.quantise_nearest import (
 from .quantise.quantise_nearest_both import both_layouts_kernel, transpose_kernel
 from .random_bits.initialise import initialise_kernel
 from .random_bits.philox import philox_kernel
+from .rows.dot import dot_kernel
+from .rows.norm import norm_kernel
+from .rows.norm_backward import norm_backward_kernel
 from .update.linear_update import CONFIGS, FUSED_GROUPS, linear_update_kernel, part_of
 from .update.ternary_update import COUNTERS, count_step_kernel, group_update_kernel
 
@@ -55,10 +64,14 @@ HOPPER = GPUTarget("cuda", 90, 32)  # which Triton compiles as sm_90a
 
 # pointers of all kernels by the names of their arguments; integers are int32
 POINTERS = {
+    "a": "*fp32",
+    "b": "*fp32",
     "cell": "*i64",
     "codes": "*u8",
     "counts": "*i64",
     "dense": "*u8",
+    "dp": "*fp32",
+    "dx": "*fp32",
     "dy": "*fp32",
     "e": "*i8",
     "e_accum": "*i8",
@@ -67,13 +80,16 @@ POINTERS = {
     "exponents": "*i8",
     "gradient": "*i32",
     "largest": "*i32",
+    "losses": "*i64",
     "moment": "*i32",
+    "p": "*fp32",
     "planes": "*i8",
     "q": "*i8",
     "q_t": "*i8",
     "step_counter": "*i32",
     "sums": "*i32",
     "t_accum": "*i8",
+    "targets": "*i64",
     "tokens": "*i64",
     "touched": "*i32",
     "trits": "*i8",
@@ -101,11 +117,17 @@ class Variant:
     aligned: tuple[str, ...] = ()
     debug: bool = False
     product: bool = False  # it multiplies matrices
+    floats: bool = False  # it computes in float32, each operation rounded by itself
 
     def cubin(self) -> bytes:
         """Machine code for sm_90a. Raises what the compiler raises."""
         code: bytes = self.compile().asm["cubin"]
         return code
+
+    def ptx(self) -> str:
+        """The same before the assembler. Raises what the compiler raises."""
+        text: str = self.compile().asm["ptx"]
+        return text
 
     def compile(self) -> Any:
         """Triton's compiled kernel, whose `asm` has ptx and cubin. Raises what the compiler raises."""
@@ -183,6 +205,25 @@ def quantiser_variants() -> Iterator[Variant]:
         name = f"quantise columns, quads {quads}"
         aligned = ("stride_t",) + ("columns",) * quads
         yield variant(name, quantise_columns_kernel, tile | {"QUADS": quads}, number, aligned=aligned)
+
+
+def row_variants() -> Iterator[Variant]:
+    """What a model does with rows between its layers."""
+    for kernel, most in (
+        (norm_kernel, 4096),
+        (norm_backward_kernel, 2048),
+        (dot_kernel, 2048),
+        (softmax_kernel, 1024),
+        (softmax_backward_kernel, 2048),
+        (cross_entropy_kernel, 1024),
+        (squared_error_kernel, 2048),
+    ):
+        for block in (16, 1024, 4096):
+            tile = {"ROWS": max(most // block, 1), "BLOCK": block}
+            name = f"{kernel.__name__.removesuffix('_kernel')}, {tile['ROWS']} x {block}"
+            asserts = kernel is cross_entropy_kernel
+            yield variant(name, kernel, tile, aligned=("columns",), debug=asserts, floats=True)
+    yield variant("sigmoid", sigmoid_kernel, {"BLOCK": SIGMOIDS}, {"count": "i64"}, floats=True)
 
 
 def update_variants() -> Iterator[Variant]:
@@ -311,4 +352,5 @@ def variants() -> Iterator[Variant]:
     yield from fused_variants()
     yield from packing_variants()
     yield from quantiser_variants()
+    yield from row_variants()
     yield from update_variants()

@@ -53,6 +53,12 @@ def _way(operation: str, tables: Tables) -> Way:
     return function
 
 
+IN_PARTS = {
+    "rows": ("norm", "norm_backward", "dot"),
+    "losses": ("softmax", "softmax_backward", "cross_entropy", "squared_error"),
+}
+
+
 def _named(config: Config) -> str:
     tile = f"{config.block_m} x {config.block_n} x {config.block_k}"
     return f"{tile}, {config.warps} warps, {config.stages} stages"
@@ -84,6 +90,11 @@ def configurations(device: str) -> dict[str, dict[str, Way]]:
         | {f"two steps, {name}": tables | two_steps for name, tables in products.items()},
         "quantise_nearest": {"whole rows": whole, "parts of rows": parts},
         "quantise_stochastic": {"whole rows": whole, "parts of rows": parts},
+        **{
+            operation: {"in one part": {}, "in parts": {(f"{family}.{operation}", "WIDEST"): 16}}
+            for family, operations in IN_PARTS.items()
+            for operation in operations
+        },
         "quantise_nearest_both": {"in registers": {}}
         | {
             f"from memory, {name}": tables | {("quantise.quantise_nearest_both", "SHORT_ROW"): 0}

@@ -123,7 +123,7 @@ def in_place(*state: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
 
 @contextmanager
 def float_overflow() -> Iterator[None]:
-    """Lets the interpreter's NumPy multiply to infinity, and NaNs, without a warning: both are legal here
-    (ARB-QUANT-010)."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    """Lets the interpreter's NumPy multiply to infinity, and NaNs, and divide by the zero of a row that is
+    left out, without a warning: all are legal here (ARB-QUANT-010, ARB-NORM-001)."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         yield

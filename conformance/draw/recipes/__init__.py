@@ -15,10 +15,12 @@ from arbitor import reference
 from arbitor.conformance.draw.recipes import (
     embedding,
     linear,
+    losses,
     moments,
     packing,
     quantise,
     random_bits,
+    rows,
     update,
 )
 from arbitor.conformance.draw.recipes.recipe import Recipe
@@ -44,6 +46,14 @@ RECIPES: Mapping[str, Sequence[Recipe]] = {
     "embedding_forward": embedding.FORWARD,
     "embedding_gradient": embedding.GRADIENT,
     "embedding_update": embedding.UPDATE,
+    "norm": rows.NORM,
+    "norm_backward": rows.NORM_BACKWARD,
+    "dot": rows.DOT,
+    "softmax": losses.SOFTMAX,
+    "softmax_backward": losses.SOFTMAX_BACKWARD,
+    "sigmoid": losses.SIGMOID,
+    "cross_entropy": losses.CROSS_ENTROPY,
+    "squared_error": losses.SQUARED_ERROR,
 }
 _KINDS = {"ValueError": "value", "TypeError": "type"}
 

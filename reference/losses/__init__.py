@@ -1,0 +1,1 @@
+"""Section 13: probabilities and losses. Imports rows, quantise."""
