@@ -90,6 +90,10 @@ FAMILIES: dict[str, str] = {
     "rows": "norm norm_backward dot",
     "losses": "softmax softmax_backward sigmoid cross_entropy squared_error",
 }
+# what ARBModel and its trainers call; section 13 is for models to come
+OF_MODELS = tuple(
+    name for family, names in FAMILIES.items() if family not in ("rows", "losses") for name in names.split()
+)
 MAX_TOKENS = 2**20  # of an update, and of a call
 MAX_SUMMED_TOKENS = 131_071  # of a call that sums products of two of -127..127 over them, in int32
 SUMS_OF_PRODUCTS = ("weight_gradient", "linear_update")

@@ -24,7 +24,7 @@ import torch
 
 from .ambient import guarded
 from .checks import check_call
-from .operations import OPERATIONS, Operation
+from .operations import OF_MODELS, OPERATIONS, Operation
 from .plugins import sources
 from .plugins.adapters import ADAPTERS
 from .plugins.capabilities import Capabilities, declared_by
@@ -77,6 +77,11 @@ class Backend:
     def gaps(self) -> tuple[str, ...]:
         """Operations that it declares not to have, in the order of the table."""
         return self.capabilities.gaps if self.capabilities is not None else ()
+
+    @property
+    def gaps_of_models(self) -> tuple[str, ...]:
+        """Those that ARBModel calls."""
+        return tuple(name for name in self.gaps if name in OF_MODELS)
 
     def lacks(self, operation: str) -> str | None:
         """That the operation is not declared, in words, or None."""

@@ -77,7 +77,7 @@ def ends_of(array: Array, arguments: Mapping[str, Any]) -> Ends:
     if array.name == "tokens":
         return 0, int(arguments["rows"] if "rows" in arguments else len(arguments["codes"])) - 1
     if array.name == "targets":
-        return 0, int(arguments["columns"]) - 1
+        return 0, int(arguments["x"].shape[1]) - 1
     if array.dtype == "float32":
         return LOWEST_FLOAT, HIGHEST_FLOAT
     limits = np.iinfo(array.dtype)

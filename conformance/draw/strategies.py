@@ -179,7 +179,7 @@ def _softmax_backward(draws: Draws) -> Arguments:
 def _cross_entropy(draws: Draws) -> Arguments:
     rows, columns = draws.extents("TC")
     x = draws.stored("x", _floats(draws, "x", (rows, columns)))
-    draws.known["columns"] = columns
+    draws.known["x"] = x
     return {
         "x": x,
         "targets": draws.tensor("targets", {"mixed": arrays.between(*draws.ends("targets"))}, (rows,)),

@@ -78,6 +78,14 @@ OWN = {
     "embedding_forward": "ARB-EMB-001",
     "embedding_gradient": "ARB-EMB-003",
     "embedding_update": "ARB-EMB-004",
+    "norm": "ARB-NORM-001",
+    "norm_backward": "ARB-NORM-002",
+    "dot": "ARB-DOT-001",
+    "softmax": "ARB-SOFT-001",
+    "softmax_backward": "ARB-SOFT-002",
+    "sigmoid": "ARB-SOFT-003",
+    "cross_entropy": "ARB-LOSS-001",
+    "squared_error": "ARB-LOSS-003",
 }
 
 

@@ -31,6 +31,7 @@ OF_NONE = {
     "test_large.py::test_what_is_compared_is_enough",
     "test_machine_code.py::test_machine_code",
     "test_machine_code.py::test_what_is_a_problem",
+    "test_machine_code.py::test_what_is_inexact",
     "test_machine_code.py::test_opcodes_are_read_off_the_listing",
     "test_preconditions.py::test_nothing_that_is_narrower_than_its_dtype_is_left_out",
     "test_settings.py::test_another_rounding_is_refused",

@@ -22,6 +22,7 @@ SUMMED, ALL = 131_071, 2**20
 MOST = {
     "quantise_columns": ALL, "linear_forward": ALL, "input_gradient": ALL, "weight_gradient": SUMMED,
     "linear_update": SUMMED, "embedding_forward": ALL, "embedding_gradient": ALL, "embedding_update": ALL,
+    "cross_entropy": ALL,
 }  # fmt: skip
 NUMBERED = ("quantise_stochastic", "quantise_columns")
 AT_ENDS = (1, SUMMED, SUMMED + 1, ALL, ALL + 1)

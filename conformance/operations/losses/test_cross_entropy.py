@@ -23,7 +23,7 @@ from arbitor.conformance.operations.device_refusals import refuses_on_device
 from arbitor.reference.losses import exponential
 
 test_agrees, test_ends = agreement(
-    "cross_entropy", "ARB-FLOAT-001", "ARB-EXP-001", "ARB-EXP-002", "ARB-EXP-003", "ARB-LOSS-001"
+    "cross_entropy", "ARB-LOSS-001", "ARB-EXP-001", "ARB-EXP-002", "ARB-EXP-003", "ARB-FLOAT-001"
 )
 test_refuses = refusals("cross_entropy")
 test_layouts = layouts("cross_entropy")

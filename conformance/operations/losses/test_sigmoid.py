@@ -17,7 +17,7 @@ from arbitor.conformance.operations.common import (
     to_bits,
 )
 
-test_agrees, test_ends = agreement("sigmoid", "ARB-FLOAT-001", "ARB-EXP-002", "ARB-SOFT-003")
+test_agrees, test_ends = agreement("sigmoid", "ARB-SOFT-003", "ARB-EXP-002", "ARB-FLOAT-001")
 test_refuses = refusals("sigmoid")
 test_layouts = layouts("sigmoid")
 test_repeats = repetition("sigmoid")

@@ -22,7 +22,7 @@ from arbitor.conformance.operations.common import (
 from arbitor.reference.losses import exponential
 
 test_agrees, test_ends = agreement(
-    "softmax", "ARB-FLOAT-001", "ARB-ROW-001", "ARB-EXP-001", "ARB-EXP-002", "ARB-SOFT-001"
+    "softmax", "ARB-SOFT-001", "ARB-EXP-001", "ARB-EXP-002", "ARB-ROW-001", "ARB-FLOAT-001"
 )
 test_refuses = refusals("softmax")
 test_layouts = layouts("softmax")

@@ -18,7 +18,7 @@ from arbitor.conformance.operations.common import (
 )
 
 test_agrees, test_ends = agreement(
-    "softmax_backward", "ARB-FLOAT-001", "ARB-FLOAT-002", "ARB-ROW-001", "ARB-SOFT-002"
+    "softmax_backward", "ARB-SOFT-002", "ARB-ROW-001", "ARB-FLOAT-001", "ARB-FLOAT-002"
 )
 test_refuses = refusals("softmax_backward")
 test_layouts = layouts("softmax_backward")

@@ -16,7 +16,7 @@ from arbitor.conformance.operations.common import (
     repetition,
 )
 
-test_agrees, test_ends = agreement("squared_error", "ARB-FLOAT-001", "ARB-LOSS-003")
+test_agrees, test_ends = agreement("squared_error", "ARB-LOSS-003", "ARB-FLOAT-001")
 test_refuses = refusals("squared_error")
 test_layouts = layouts("squared_error")
 test_repeats = repetition("squared_error")

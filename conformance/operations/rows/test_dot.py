@@ -17,7 +17,7 @@ from arbitor.conformance.operations.common import (
     to_bits,
 )
 
-test_agrees, test_ends = agreement("dot", "ARB-FLOAT-002", "ARB-ROW-001", "ARB-DOT-001")
+test_agrees, test_ends = agreement("dot", "ARB-DOT-001", "ARB-ROW-001", "ARB-FLOAT-002")
 test_refuses = refusals("dot")
 test_layouts = layouts("dot")
 test_repeats = repetition("dot")

@@ -18,7 +18,7 @@ from arbitor.conformance.operations.common import (
     to_bits,
 )
 
-test_agrees, test_ends = agreement("norm", "ARB-FLOAT-001", "ARB-ROW-001", "ARB-NORM-001")
+test_agrees, test_ends = agreement("norm", "ARB-NORM-001", "ARB-ROW-001", "ARB-FLOAT-001")
 test_refuses = refusals("norm")
 test_layouts = layouts("norm")
 test_repeats = repetition("norm")

@@ -19,7 +19,7 @@ from arbitor.conformance.operations.common import (
 )
 
 test_agrees, test_ends = agreement(
-    "norm_backward", "ARB-FLOAT-001", "ARB-FLOAT-002", "ARB-ROW-001", "ARB-NORM-002"
+    "norm_backward", "ARB-NORM-002", "ARB-ROW-001", "ARB-FLOAT-001", "ARB-FLOAT-002"
 )
 test_refuses = refusals("norm_backward")
 test_layouts = layouts("norm_backward")

@@ -76,8 +76,12 @@ def arguments_of_size(
             found[array.name] = pack(trits)
         elif array.name == "tokens":
             found[array.name] = between(0, extents["V"] - 1, shape, torch.int64)
+        elif array.name == "targets":
+            found[array.name] = between(0, extents["C"] - 1, shape, torch.int64)
         elif array.dtype == "float32":
             found[array.name] = torch.randn(shape, generator=generator, device=device)
+            if array.name == "p":  # below 1
+                found[array.name].abs_().mul_(1 / 16)
             found[array.name][1, 2] = torch.nan
         elif array.name == "moment":
             moments = between(*_moments(operation, extents["T"]), shape, torch.int32)
