@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from arbitor.conformance.draw.strategies import THRESHOLDS
+from arbitor.conformance.draw.builders import THRESHOLDS
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine.twins import Twins
 from arbitor.conformance.machine.world import MODULES, POISONS, Configuration

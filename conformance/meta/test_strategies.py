@@ -9,11 +9,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, find, settings
 
+from arbitor.conformance.draw.builders import BUILDERS, LONG_GROUPS
 from arbitor.conformance.draw.draws import END
 from arbitor.conformance.draw.ranges import BOUNDS, ELEMENTS, ends_of
 from arbitor.conformance.draw.strategies import (
-    BUILDERS,
-    LONG_GROUPS,
     PLAIN_RULES,
     arguments_of,
     at_ends,

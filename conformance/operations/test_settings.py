@@ -28,7 +28,11 @@ SIZES = (((5, 18, 7), 8), ((130, 260, 140), 64))
 SMALL_BITS, BITS_OF_ONE = 1 << 23, 0x3F800000  # subnormals are below
 UPWARD = {"x86_64": 0x800, "aarch64": 0x400000}  # of fesetround
 IN_PLACE = [name for name, operation in OPERATIONS.items() if any(a.in_place for a in operation.arrays)]
-WITH_FLOATS = ("quantise_nearest", "quantise_nearest_both", "quantise_stochastic", "quantise_columns")
+FLOATS = {
+    name: [array.name for array in operation.arrays if array.dtype == "float32"]
+    for name, operation in OPERATIONS.items()
+}
+WITH_FLOATS = [name for name, arrays in FLOATS.items() if arrays]
 
 
 def arguments_for(operation: str, sizes: tuple[int, ...], group_size: int) -> Arguments:
@@ -46,18 +50,18 @@ def arguments_for(operation: str, sizes: tuple[int, ...], group_size: int) -> Ar
     if operation in WITH_FLOATS:
         extents = (sizes[2], sizes[1])
     found = busy(sized_example(operation, sum(sizes), extents, group_size))
-    for name in ("x", "dy"):
-        if name in found:
-            found[name] = floats(*found[name].shape)
+    for name in FLOATS[operation]:
+        rows, columns = found[name].shape
+        found[name] = floats(rows, columns, seed=len(name))
     if operation == "quantise_columns":
         found["e_x"] = torch.arange(len(found["e_x"])).remainder(63).add(60).to(torch.int8)  # up to 122
     return found
 
 
-def floats(rows: int, columns: int) -> torch.Tensor:
-    """float32 [R, C] with signs: normal numbers in every second place of every second row, else subnormals;
-    so some rows and some columns hold nothing else."""
-    generator = torch.Generator().manual_seed(rows)
+def floats(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
+    """float32 [R, C] with signs: normal numbers below 1 in every second place of every second row, else
+    subnormals; so some rows and some columns hold nothing else."""
+    generator = torch.Generator().manual_seed(rows + seed)
     patterns = torch.randint(1, SMALL_BITS, (rows, columns), generator=generator)
     normal = patterns[1::2, 1::2]
     normal.copy_(torch.randint(SMALL_BITS, BITS_OF_ONE, normal.shape, generator=generator))
@@ -142,20 +146,21 @@ def test_state_of_inference_mode_is_updated(target: Target, operation: str, agai
     check_calls(target, operation, run)
 
 
-@pytest.mark.clause("ARB-QUANT-003", "ARB-QUANT-010")
+@pytest.mark.clause("ARB-QUANT-003", "ARB-QUANT-010", "ARB-FLOAT-001")
 @pytest.mark.parametrize("operation", WITH_FLOATS)
 def test_floats_that_require_grad(target: Target, operation: str) -> None:
     """As activations do: integers of them have no gradient."""
 
     def run(arguments: Arguments) -> Arrays:
         mine = target.placed(arguments)
-        mine["dy" if operation == "quantise_columns" else "x"].requires_grad_()
+        for name in FLOATS[operation]:
+            mine[name].requires_grad_()
         return call(target.backend, operation, mine, target.device)
 
     check_calls(target, operation, run)
 
 
-@pytest.mark.clause("ARB-QUANT-010")
+@pytest.mark.clause("ARB-QUANT-010", "ARB-FLOAT-001")
 @pytest.mark.parametrize("operation", WITH_FLOATS)
 def test_threads_that_flush_for_ever(target: Target, operation: str) -> None:
     """torch has such ones once they were started while the process flushed, and nothing ends that."""

@@ -11,7 +11,7 @@ import pytest
 
 from arbitor import ranks, state
 from arbitor.conformance import oracle
-from arbitor.conformance.draw import ranges, refusals, strategies
+from arbitor.conformance.draw import builders, ranges, refusals, strategies
 from arbitor.conformance.judge.selection import BEYOND_OPERATIONS
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.oracle import checks
@@ -151,13 +151,13 @@ def test_an_operation_is_a_file_and_a_function(package: str, operation: str) -> 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_operation_is_tested(operation: str) -> None:
     assert find_test(operation).parent.name == OPERATIONS[operation].family
-    assert operation in strategies.BUILDERS
+    assert operation in builders.BUILDERS
     assert tuple(strategies.example(operation, 0)) == OPERATIONS[operation].arguments
     assert any(True for _ in refusals.refusals_of(operation))
 
 
 def test_nothing_is_more_than_the_table(target: Target) -> None:
-    for names in (strategies.BUILDERS, importlib.import_module("arbitor.reference").__all__, oracle.__all__):
+    for names in (builders.BUILDERS, importlib.import_module("arbitor.reference").__all__, oracle.__all__):
         assert {name for name in names if name.islower()} == set(OPERATIONS)
     with pytest.raises(AttributeError, match="has no operation 'nearest'"):
         target.backend.nearest  # noqa: B018

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import astuple
 from typing import Any
 
-from ..operations import OPERATIONS
+from ..operations import FAMILIES, OPERATIONS
 from ..plugins.capabilities import everything, product_tiles
 from .linear.gemm import CONFIGS as GEMM_CONFIGS
 from .linear.gemm import Config
@@ -53,12 +53,6 @@ def _way(operation: str, tables: Tables) -> Way:
     return function
 
 
-IN_PARTS = {
-    "rows": ("norm", "norm_backward", "dot"),
-    "losses": ("softmax", "softmax_backward", "cross_entropy", "squared_error"),
-}
-
-
 def _named(config: Config) -> str:
     tile = f"{config.block_m} x {config.block_n} x {config.block_k}"
     return f"{tile}, {config.warps} warps, {config.stages} stages"
@@ -91,9 +85,9 @@ def configurations(device: str) -> dict[str, dict[str, Way]]:
         "quantise_nearest": {"whole rows": whole, "parts of rows": parts},
         "quantise_stochastic": {"whole rows": whole, "parts of rows": parts},
         **{
-            operation: {"in one part": {}, "in parts": {(f"{family}.{operation}", "WIDEST"): 16}}
-            for family, operations in IN_PARTS.items()
-            for operation in operations
+            operation: {"in one part": {}, "in parts": {("rows.fixed_point", "WIDEST"): 16}}
+            for operation in f"{FAMILIES['rows']} {FAMILIES['losses']}".split()
+            if operation != "sigmoid"  # element by element
         },
         "quantise_nearest_both": {"in registers": {}}
         | {

@@ -1,12 +1,13 @@
 """Powers of two and logarithms in integers (ARB-EXP-001 to -003), statement by statement: what is used more
 than once goes through a variable (launch.py)."""
 
+from operator import add
 from typing import Any
 
 import tilelang.language as T
 
-from ..quantise.exponents import bits_of, magnitude
-from ..rows.fixed_point import Arithmetic
+from ..quantise.exponents import INFINITY_BITS, bits_of, magnitude
+from ..rows.fixed_point import Arithmetic, over_block
 
 UNITS = 20  # of an octave, as a power of two
 ONE = 1 << 30
@@ -54,25 +55,40 @@ def log2_of(found: T.Ref, n: T.Ref, bit: T.Ref) -> None:
 
 
 @T.macro
-def take_largest(mine: T.Ref, size: T.Ref, value: Any) -> None:
-    """mine float32, at first any value of the row, and size, the largest magnitude as bits, with one more
-    value; where that is no number mine is not used."""
-    bits = magnitude(bits_of(value))
-    if bits > size:
-        size = bits
-    if value > mine:
-        mine = value
+def weight_below(w: T.Ref, octave: T.Ref, largest: T.Ref, value: Any, exact: Arithmetic) -> None:
+    """w int64 and octave int64 of a value beside the largest of its row (ARB-SOFT-001)."""
+    d, f = T.alloc_var("float32", init=0.0), T.alloc_var("int64", init=0)
+    d = exact.subtract(largest, value)
+    octaves_of(octave, d, exact)
+    weight_of(w, octave, f)
 
 
 @T.macro
-def largest_float(mine: T.Ref, cells: Any, threads: int) -> None:
-    """mine float32 = the largest of all threads; cells float32 [threads] in shared memory."""
-    if threads > 1:
-        for t in T.Parallel(threads):
-            cells[t] = mine
-        for k in T.unroll(7):
-            for t in T.Parallel(threads):
-                if t < (threads >> (k + 1)):
-                    cells[t] = T.max(cells[t], cells[t + (threads >> (k + 1))])
-        for _t in T.Parallel(threads):
-            mine = cells[0]
+def weigh_row(
+    size: T.Ref, largest: T.Ref, sums: T.Ref, x: Any, row: Any, columns: Any, threads: int, exact: Arithmetic
+) -> None:
+    """Of a row of x: size int32, 0 before, the largest magnitude as bits; largest float32, its largest value;
+    sums int64, 0 before, its weights'. Of a poisoned row size alone."""
+    cells, wide = T.alloc_shared((threads,), "int32"), T.alloc_shared((threads,), "int64")
+    floats = T.alloc_shared((threads,), "float32")
+    column, octave, w = (T.alloc_var("int64", init=0) for _ in range(3))
+    for t in T.Parallel(threads):
+        largest = x[row, 0]
+        column = T.Cast("int64", t)
+        while column < columns:
+            bits = magnitude(bits_of(x[row, column]))
+            if bits > size:
+                size = bits
+            if x[row, column] > largest:
+                largest = x[row, column]
+            column = column + threads
+    over_block(size, cells, threads, T.max)
+    over_block(largest, floats, threads, T.max)
+    for t in T.Parallel(threads):
+        if size < INFINITY_BITS:
+            column = T.Cast("int64", t)
+            while column < columns:
+                weight_below(w, octave, largest, x[row, column], exact)
+                sums = sums + w
+                column = column + threads
+    over_block(sums, wide, threads, add)

@@ -7,17 +7,15 @@ import torch
 
 from ...layout import row_major
 from ..launch import kernel, unchecked
-from ..quantise.exponents import bits_of, exponent_of, magnitude, power_of_two
+from ..quantise.exponents import bits_of, power_of_two
 from ..rows.fixed_point import (
-    THREADS,
-    Arithmetic,
-    coarse,
+    exponent_of_row,
     fine,
     is_poisoned,
-    largest_of_block,
     or_nan,
+    products_of_row,
+    schedule,
     shifted,
-    sum_of_block,
 )
 
 MOST = -6  # the exponent of a row of probabilities
@@ -26,9 +24,9 @@ MOST = -6  # the exponent of a row of probabilities
 @kernel
 @unchecked
 def softmax_backward_kernel(cuda: bool) -> Any:
-    """dx [R, C] of dp and p [R, C], a block a row; on the CPU one thread has the row."""
+    """dx [R, C] of dp and p [R, C], a block a row."""
     rows, columns = T.dynamic("rows", "int64"), T.dynamic("columns", "int64")
-    threads, exact = (THREADS, Arithmetic(True)) if cuda else (1, Arithmetic(False))
+    threads, exact = schedule(cuda)
 
     @T.prim_func
     def softmax_backward(
@@ -38,31 +36,12 @@ def softmax_backward_kernel(cuda: bool) -> Any:
     ):
         with T.Kernel(rows, threads=threads) as row:
             cells, wide = T.alloc_shared((threads,), "int32"), T.alloc_shared((threads,), "int64")
-            largest, other = T.alloc_var("int32", init=0), T.alloc_var("int32", init=0)
             e_d, e_p, bits, k = (T.alloc_var("int32", init=0) for _ in range(4))
-            total, c, column = (T.alloc_var("int64", init=0) for _ in range(3))
+            total, column = T.alloc_var("int64", init=0), T.alloc_var("int64", init=0)
             mean, found = T.alloc_var("float32", init=0.0), T.alloc_var("float32", init=0.0)
-            for t in T.Parallel(threads):
-                column = T.Cast("int64", t)
-                while column < columns:
-                    size = magnitude(bits_of(p[row, column]))
-                    if size > largest:
-                        largest = size
-                    change = magnitude(bits_of(dp[row, column]))
-                    if change > other:
-                        other = change
-                    column = column + threads
-            largest_of_block(largest, cells, threads)
-            largest_of_block(other, cells, threads)
-            for t in T.Parallel(threads):
-                e_p = exponent_of(largest)
-                e_d = exponent_of(other)
-                column = T.Cast("int64", t)
-                while column < columns:
-                    c = T.Cast("int64", coarse(fine(p[row, column], e_p)))
-                    total = total + c * T.Cast("int64", coarse(fine(dp[row, column], e_d)))
-                    column = column + threads
-            sum_of_block(total, wide, threads)
+            exponent_of_row(e_p, p, row, columns, cells, threads)
+            exponent_of_row(e_d, dp, row, columns, cells, threads)
+            products_of_row(total, p, e_p, dp, e_d, row, columns, wide, threads)
             for t in T.Parallel(threads):
                 k = e_p
                 if k > MOST:

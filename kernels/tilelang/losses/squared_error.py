@@ -1,5 +1,6 @@
 """Squares of differences, summed row by row (ARB-LOSS-003)."""
 
+from operator import add
 from typing import Any
 
 import tilelang.language as T
@@ -8,7 +9,7 @@ import torch
 from ...layout import row_major
 from ..launch import kernel, unchecked
 from ..quantise.exponents import INFINITY_BITS, bits_of, magnitude
-from ..rows.fixed_point import THREADS, Arithmetic, largest_of_block, sum_of_block
+from ..rows.fixed_point import over_block, schedule
 
 MOST = 2.0**20
 UNIT = 2.0**20
@@ -17,9 +18,9 @@ UNIT = 2.0**20
 @kernel
 @unchecked
 def squared_error_kernel(cuda: bool) -> Any:
-    """losses [R] of x and y [R, C], a block a row; on the CPU one thread has the row."""
+    """losses [R] of x and y [R, C], a block a row."""
     rows, columns = T.dynamic("rows", "int64"), T.dynamic("columns", "int64")
-    threads, exact = (THREADS, Arithmetic(True)) if cuda else (1, Arithmetic(False))
+    threads, exact = schedule(cuda)
 
     @T.prim_func
     def squared_error(
@@ -45,8 +46,8 @@ def squared_error_kernel(cuda: bool) -> Any:
                             d = T.float32(MOST)
                         total = total + T.Cast("int64", exact.multiply(d, T.float32(UNIT)))
                     column = column + threads
-            largest_of_block(size, cells, threads)
-            sum_of_block(total, wide, threads)
+            over_block(size, cells, threads, T.max)
+            over_block(total, wide, threads, add)
             for t in T.Parallel(threads):
                 if t == 0:
                     if size < INFINITY_BITS:

@@ -7,16 +7,16 @@ import torch
 
 from ...layout import row_major
 from ..launch import kernel, unchecked
-from ..quantise.exponents import bits_of, exponent_of, magnitude
-from .fixed_point import THREADS, coarse, fine, is_poisoned, largest_of_block, or_nan, shifted, sum_of_block
+from ..quantise.exponents import bits_of
+from .fixed_point import exponent_of_row, is_poisoned, or_nan, products_of_row, schedule, shifted
 
 
 @kernel
 @unchecked
 def dot_kernel(cuda: bool) -> Any:
-    """y [R] of a and b [R, C], a block a row; on the CPU one thread has the row."""
+    """y [R] of a and b [R, C], a block a row."""
     rows, columns = T.dynamic("rows", "int64"), T.dynamic("columns", "int64")
-    threads = THREADS if cuda else 1
+    threads, _ = schedule(cuda)
 
     @T.prim_func
     def dot(
@@ -26,30 +26,11 @@ def dot_kernel(cuda: bool) -> Any:
     ):
         with T.Kernel(rows, threads=threads) as row:
             cells, wide = T.alloc_shared((threads,), "int32"), T.alloc_shared((threads,), "int64")
-            largest, other = T.alloc_var("int32", init=0), T.alloc_var("int32", init=0)
             e_a, e_b, bits, k = (T.alloc_var("int32", init=0) for _ in range(4))
-            total, c, column = (T.alloc_var("int64", init=0) for _ in range(3))
-            for t in T.Parallel(threads):
-                column = T.Cast("int64", t)
-                while column < columns:
-                    size = magnitude(bits_of(a[row, column]))
-                    if size > largest:
-                        largest = size
-                    size_b = magnitude(bits_of(b[row, column]))
-                    if size_b > other:
-                        other = size_b
-                    column = column + threads
-            largest_of_block(largest, cells, threads)
-            largest_of_block(other, cells, threads)
-            for t in T.Parallel(threads):
-                e_a = exponent_of(largest)
-                e_b = exponent_of(other)
-                column = T.Cast("int64", t)
-                while column < columns:
-                    c = T.Cast("int64", coarse(fine(a[row, column], e_a)))
-                    total = total + c * T.Cast("int64", coarse(fine(b[row, column], e_b)))
-                    column = column + threads
-            sum_of_block(total, wide, threads)
+            total = T.alloc_var("int64", init=0)
+            exponent_of_row(e_a, a, row, columns, cells, threads)
+            exponent_of_row(e_b, b, row, columns, cells, threads)
+            products_of_row(total, a, e_a, b, e_b, row, columns, wide, threads)
             for t in T.Parallel(threads):
                 if t == 0:
                     bits = bits_of(T.Cast("float32", total))

@@ -5,11 +5,21 @@ On CUDA products and sums of float32 are TileLang's IEEE intrinsics, which nvcc 
 the C lane is compiled without contraction (launch.py).
 """
 
+from collections.abc import Callable
+from operator import add
 from typing import Any
 
 import tilelang.language as T
 
-from ..quantise.exponents import NAN_BITS, POISONED, bits_of, fraction, magnitude, power_of_two
+from ..quantise.exponents import (
+    NAN_BITS,
+    POISONED,
+    bits_of,
+    exponent_of,
+    fraction,
+    magnitude,
+    power_of_two,
+)
 
 THREADS = 128
 
@@ -40,6 +50,11 @@ class Arithmetic:
         """What f is multiplied by where that is below its bound (ARB-NORM-001); total int64."""
         mean = self.divide(T.Cast("float32", total), T.Cast("float32", columns))
         return self.multiply(self.divide(T.float32(1.0), self.root(mean)), T.float32(2.0**-8))
+
+
+def schedule(cuda: bool) -> tuple[int, Arithmetic]:
+    """Threads of a row, and its arithmetic; on the CPU one thread has the row."""
+    return THREADS if cuda else 1, Arithmetic(cuda)
 
 
 def bound_of(e: Any) -> Any:
@@ -76,28 +91,56 @@ def is_poisoned(e: Any) -> Any:
 
 
 @T.macro
-def largest_of_block(mine: T.Ref, cells: Any, threads: int) -> None:
-    """mine int32 = the largest of all threads; cells int32 [threads] in shared memory."""
+def over_block(mine: T.Ref, cells: Any, threads: int, join: Callable[[Any, Any], Any]) -> None:
+    """mine = what `join` makes of all threads' values; cells [threads] of its type in shared memory."""
     if threads > 1:
         for t in T.Parallel(threads):
             cells[t] = mine
         for k in T.unroll(7):
             for t in T.Parallel(threads):
                 if t < (threads >> (k + 1)):
-                    cells[t] = T.max(cells[t], cells[t + (threads >> (k + 1))])
+                    cells[t] = join(cells[t], cells[t + (threads >> (k + 1))])
         for _t in T.Parallel(threads):
             mine = cells[0]
 
 
 @T.macro
-def sum_of_block(mine: T.Ref, cells: Any, threads: int) -> None:
-    """mine int64 = the sum over all threads; cells int64 [threads] in shared memory."""
-    if threads > 1:
-        for t in T.Parallel(threads):
-            cells[t] = mine
-        for k in T.unroll(7):
-            for t in T.Parallel(threads):
-                if t < (threads >> (k + 1)):
-                    cells[t] = cells[t] + cells[t + (threads >> (k + 1))]
-        for _t in T.Parallel(threads):
-            mine = cells[0]
+def exponent_of_row(e: T.Ref, x: Any, row: Any, columns: Any, cells: Any, threads: int) -> None:
+    """e int32 of a row of x; 127 of a poisoned one. cells int32 [threads] in shared memory."""
+    size, column = T.alloc_var("int32", init=0), T.alloc_var("int64", init=0)
+    for t in T.Parallel(threads):
+        column = T.Cast("int64", t)
+        while column < columns:
+            bits = magnitude(bits_of(x[row, column]))
+            if bits > size:
+                size = bits
+            column = column + threads
+    over_block(size, cells, threads, T.max)
+    for _t in T.Parallel(threads):
+        e = exponent_of(size)  # noqa: F841  (a reference)
+
+
+@T.macro
+def products_of_row(
+    total: T.Ref, a: Any, e_a: T.Ref, b: Any, e_b: T.Ref, row: Any, columns: Any, cells: Any, threads: int
+) -> None:
+    """total int64, 0 before: the sum of c_a * c_b over a row (ARB-ROW-001). cells int64 [threads]."""
+    column, c = T.alloc_var("int64", init=0), T.alloc_var("int64", init=0)
+    for t in T.Parallel(threads):
+        column = T.Cast("int64", t)
+        while column < columns:
+            c = T.Cast("int64", coarse(fine(a[row, column], e_a)))
+            total = total + c * T.Cast("int64", coarse(fine(b[row, column], e_b)))
+            column = column + threads
+    over_block(total, cells, threads, add)
+
+
+@T.macro
+def factor_of_row(factor: T.Ref, total: T.Ref, e: T.Ref, columns: Any, exact: Arithmetic) -> None:
+    """factor float32 of a row with this S and e (ARB-NORM-001)."""
+    found = T.alloc_var("float32", init=0.0)
+    factor = bound_of(e)
+    if total > 0:
+        found = exact.norm_factor(total, columns)
+        if found < factor:
+            factor = found

@@ -7,57 +7,28 @@ import torch
 
 from ...layout import row_major
 from ..launch import kernel, unchecked
-from ..quantise.exponents import bits_of, exponent_of, magnitude
-from .fixed_point import (
-    THREADS,
-    Arithmetic,
-    bound_of,
-    coarse,
-    fine,
-    is_poisoned,
-    largest_of_block,
-    or_nan,
-    sum_of_block,
-)
+from ..quantise.exponents import bits_of
+from .fixed_point import exponent_of_row, factor_of_row, fine, is_poisoned, or_nan, products_of_row, schedule
 
 
 @kernel
 @unchecked
 def norm_kernel(cuda: bool) -> Any:
-    """y [R, C] of x [R, C], a block a row; on the CPU one thread has the row."""
+    """y [R, C] of x [R, C], a block a row."""
     rows, columns = T.dynamic("rows", "int64"), T.dynamic("columns", "int64")
-    threads, exact = (THREADS, Arithmetic(True)) if cuda else (1, Arithmetic(False))
+    threads, exact = schedule(cuda)
 
     @T.prim_func
     def norm(x: T.Tensor((rows, columns), "float32"), y: T.Tensor((rows, columns), "float32")):
         with T.Kernel(rows, threads=threads) as row:
             cells, wide = T.alloc_shared((threads,), "int32"), T.alloc_shared((threads,), "int64")
-            largest, e = T.alloc_var("int32", init=0), T.alloc_var("int32", init=0)
-            total, c = T.alloc_var("int64", init=0), T.alloc_var("int64", init=0)
+            e, total = T.alloc_var("int32", init=0), T.alloc_var("int64", init=0)
             factor, found = T.alloc_var("float32", init=0.0), T.alloc_var("float32", init=0.0)
             column = T.alloc_var("int64", init=0)
+            exponent_of_row(e, x, row, columns, cells, threads)
+            products_of_row(total, x, e, x, e, row, columns, wide, threads)
             for t in T.Parallel(threads):
-                column = T.Cast("int64", t)
-                while column < columns:
-                    size = magnitude(bits_of(x[row, column]))
-                    if size > largest:
-                        largest = size
-                    column = column + threads
-            largest_of_block(largest, cells, threads)
-            for t in T.Parallel(threads):
-                e = exponent_of(largest)
-                column = T.Cast("int64", t)
-                while column < columns:
-                    c = T.Cast("int64", coarse(fine(x[row, column], e)))
-                    total = total + c * c
-                    column = column + threads
-            sum_of_block(total, wide, threads)
-            for t in T.Parallel(threads):
-                factor = bound_of(e)
-                if total > 0:
-                    found = exact.norm_factor(total, columns)
-                    if found < factor:
-                        factor = found
+                factor_of_row(factor, total, e, columns, exact)
                 column = T.Cast("int64", t)
                 while column < columns:
                     found = exact.multiply(T.Cast("float32", fine(x[row, column], e)), factor)

@@ -7,27 +7,26 @@ import torch
 
 from ...layout import row_major
 from ..launch import kernel, unchecked
-from ..quantise.exponents import bits_of, exponent_of, magnitude
+from ..quantise.exponents import bits_of
 from .fixed_point import (
-    THREADS,
-    Arithmetic,
     bound_of,
-    coarse,
+    exponent_of_row,
+    factor_of_row,
     fine,
     is_poisoned,
-    largest_of_block,
     or_nan,
+    products_of_row,
+    schedule,
     shifted,
-    sum_of_block,
 )
 
 
 @kernel
 @unchecked
 def norm_backward_kernel(cuda: bool) -> Any:
-    """dx [R, C] of dy and x [R, C], a block a row; on the CPU one thread has the row."""
+    """dx [R, C] of dy and x [R, C], a block a row."""
     rows, columns = T.dynamic("rows", "int64"), T.dynamic("columns", "int64")
-    threads, exact = (THREADS, Arithmetic(True)) if cuda else (1, Arithmetic(False))
+    threads, exact = schedule(cuda)
 
     @T.prim_func
     def norm_backward(
@@ -37,42 +36,18 @@ def norm_backward_kernel(cuda: bool) -> Any:
     ):
         with T.Kernel(rows, threads=threads) as row:
             cells, wide = T.alloc_shared((threads,), "int32"), T.alloc_shared((threads,), "int64")
-            largest, other = T.alloc_var("int32", init=0), T.alloc_var("int32", init=0)
-            e, e_d, k = (T.alloc_var("int32", init=0) for _ in range(3))
-            total, along, c = (T.alloc_var("int64", init=0) for _ in range(3))
+            e, e_d, k, bits = (T.alloc_var("int32", init=0) for _ in range(4))
+            total, along, column = (T.alloc_var("int64", init=0) for _ in range(3))
             factor, share, found = (T.alloc_var("float32", init=0.0) for _ in range(3))
-            column, bits = T.alloc_var("int64", init=0), T.alloc_var("int32", init=0)
+            exponent_of_row(e, x, row, columns, cells, threads)
+            exponent_of_row(e_d, dy, row, columns, cells, threads)
+            products_of_row(total, x, e, x, e, row, columns, wide, threads)
+            products_of_row(along, x, e, dy, e_d, row, columns, wide, threads)
             for t in T.Parallel(threads):
-                column = T.Cast("int64", t)
-                while column < columns:
-                    size = magnitude(bits_of(x[row, column]))
-                    if size > largest:
-                        largest = size
-                    change = magnitude(bits_of(dy[row, column]))
-                    if change > other:
-                        other = change
-                    column = column + threads
-            largest_of_block(largest, cells, threads)
-            largest_of_block(other, cells, threads)
-            for t in T.Parallel(threads):
-                e = exponent_of(largest)
-                e_d = exponent_of(other)
-                column = T.Cast("int64", t)
-                while column < columns:
-                    c = T.Cast("int64", coarse(fine(x[row, column], e)))
-                    total = total + c * c
-                    along = along + c * T.Cast("int64", coarse(fine(dy[row, column], e_d)))
-                    column = column + threads
-            sum_of_block(total, wide, threads)
-            sum_of_block(along, wide, threads)
-            for t in T.Parallel(threads):
-                factor = bound_of(e)
+                factor_of_row(factor, total, e, columns, exact)
+                if factor < bound_of(e):
+                    share = exact.divide(T.Cast("float32", along), T.Cast("float32", total))
                 k = e_d - e
-                if total > 0:
-                    found = exact.norm_factor(total, columns)
-                    if found < factor:
-                        factor = found
-                        share = exact.divide(T.Cast("float32", along), T.Cast("float32", total))
                 column = T.Cast("int64", t)
                 while column < columns:
                     found = exact.multiply(T.Cast("float32", fine(x[row, column], e)), share)

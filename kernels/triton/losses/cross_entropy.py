@@ -8,8 +8,8 @@ import triton.language as tl
 
 from ...checks import check_tokens
 from ...layout import row_major
-from ..launch import block_of, float_overflow, require_device
-from ..rows.fixed_point import EXACT, TILE, WIDEST, nan_where, tile_of
+from ..launch import require_device
+from ..rows.fixed_point import launch_rows, nan_where, tile_of
 from .exponential import largest_of, log2, row_octaves, totals_of, weight
 
 
@@ -45,20 +45,17 @@ def cross_entropy(x: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor,
     x, targets = row_major(x), row_major(targets)
     rows, columns = x.shape
     dx, losses = torch.empty_like(x), torch.empty_like(targets)
-    block = block_of(columns, 16, WIDEST)
-    tile = {"ROWS": block_of(rows, 1, max(TILE // block // 4, 1)), "BLOCK": block}
-    with float_overflow():
-        cross_entropy_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
-            x,
-            targets,
-            losses,
-            dx,
-            rows,
-            columns,
-            num_warps=4,
-            debug=True,  # keeps the assertion
-            sanitize_overflow=False,
-            **EXACT,
-            **tile,
-        )
+    # debug keeps the assertion
+    launch_rows(
+        cross_entropy_kernel,
+        rows,
+        columns,
+        x,
+        targets,
+        losses,
+        dx,
+        arrays_of_a_row=4,
+        debug=True,
+        sanitize_overflow=False,
+    )
     return losses, dx

@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 
 from ...layout import row_major
-from ..launch import block_of, float_overflow, require_device
-from ..rows.fixed_point import EXACT, TILE, WIDEST, nan_where, tile_of
+from ..launch import require_device
+from ..rows.fixed_point import launch_rows, nan_where, tile_of
 from .exponential import largest_of, row_octaves, totals_of, weight
 
 
@@ -31,8 +31,5 @@ def softmax(x: torch.Tensor) -> torch.Tensor:
     x = row_major(x)
     rows, columns = x.shape
     p = torch.empty_like(x)
-    block = block_of(columns, 16, WIDEST)
-    tile = {"ROWS": block_of(rows, 1, max(TILE // block // 4, 1)), "BLOCK": block}
-    with float_overflow():
-        softmax_kernel[(triton.cdiv(rows, tile["ROWS"]),)](x, p, rows, columns, num_warps=4, **EXACT, **tile)
+    launch_rows(softmax_kernel, rows, columns, x, p, arrays_of_a_row=4)
     return p

@@ -7,14 +7,12 @@ import triton
 import triton.language as tl
 
 from ...layout import row_major
-from ..launch import block_of, float_overflow, require_device
+from ..launch import require_device
 from ..quantise.exponents import fraction, power_of_two
 from ..rows.fixed_point import (
-    EXACT,
-    TILE,
-    WIDEST,
     coarse,
     exponents_of,
+    launch_rows,
     nan_where,
     row_sums,
     shifted,
@@ -50,10 +48,5 @@ def softmax_backward(dp: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     dp, p = row_major(dp), row_major(p)
     rows, columns = dp.shape
     dx = torch.empty_like(dp)
-    block = block_of(columns, 16, WIDEST)
-    tile = {"ROWS": block_of(rows, 1, max(TILE // block // 2, 1)), "BLOCK": block}
-    with float_overflow():
-        softmax_backward_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
-            dp, p, dx, rows, columns, num_warps=4, **EXACT, **tile
-        )
+    launch_rows(softmax_backward_kernel, rows, columns, dp, p, dx, arrays_of_a_row=2)
     return dx

@@ -7,9 +7,9 @@ import triton
 import triton.language as tl
 
 from ...layout import row_major
-from ..launch import block_of, float_overflow, require_device
+from ..launch import require_device
 from ..quantise.exponents import magnitude
-from ..rows.fixed_point import EXACT, TILE, WIDEST, tile_of
+from ..rows.fixed_point import launch_rows, tile_of
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -36,10 +36,5 @@ def squared_error(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     x, y = row_major(x), row_major(y)
     rows, columns = x.shape
     losses = torch.empty(rows, dtype=torch.int64, device=x.device)
-    block = block_of(columns, 16, WIDEST)
-    tile = {"ROWS": block_of(rows, 1, max(TILE // block // 2, 1)), "BLOCK": block}
-    with float_overflow():
-        squared_error_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
-            x, y, losses, rows, columns, num_warps=4, **EXACT, **tile
-        )
+    launch_rows(squared_error_kernel, rows, columns, x, y, losses, arrays_of_a_row=2)
     return losses

@@ -7,9 +7,9 @@ import triton
 import triton.language as tl
 
 from ...layout import row_major
-from ..launch import block_of, require_device
+from ..launch import require_device
 from ..quantise.exponents import fraction
-from .fixed_point import EXACT, TILE, WIDEST, coarse, exponents_of, nan_where, row_sums, shifted, tile_of
+from .fixed_point import coarse, exponents_of, launch_rows, nan_where, row_sums, shifted, tile_of
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -32,7 +32,5 @@ def dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     a, b = row_major(a), row_major(b)
     rows, columns = a.shape
     y = torch.empty(rows, dtype=torch.float32, device=a.device)
-    block = block_of(columns, 16, WIDEST)
-    tile = {"ROWS": block_of(rows, 1, max(TILE // block // 2, 1)), "BLOCK": block}
-    dot_kernel[(triton.cdiv(rows, tile["ROWS"]),)](a, b, y, rows, columns, num_warps=4, **EXACT, **tile)
+    launch_rows(dot_kernel, rows, columns, a, b, y, arrays_of_a_row=2)
     return y

@@ -6,15 +6,30 @@ Kernels with these are launched with `enable_fp_fusion=False`: no product may be
 
 from __future__ import annotations
 
+from typing import Any
+
 import triton
 import triton.language as tl
 
-from ..launch import pick
+from ..launch import block_of, float_overflow, pick
 from ..quantise.exponents import exponent_of, magnitude, power_of_two
 
 EXACT = {"enable_fp_fusion": False}
 TILE = pick(4096, 65536)  # elements a program
 WIDEST = 4096  # columns that are in registers at a time
+
+
+def launch_rows(
+    kernel: Any, rows: int, columns: int, *arrays: Any, arrays_of_a_row: int = 1, **how: Any
+) -> None:
+    """Launch a kernel of (arrays, rows, columns, ROWS, BLOCK) over all rows; one that holds several arrays of
+    a row in registers has as many fewer rows a program."""
+    block = block_of(columns, 16, WIDEST)
+    tile_rows = block_of(rows, 1, max(TILE // block // arrays_of_a_row, 1))
+    with float_overflow():
+        kernel[(triton.cdiv(rows, tile_rows),)](
+            *arrays, rows, columns, ROWS=tile_rows, BLOCK=block, num_warps=4, **EXACT, **how
+        )
 
 
 @triton.jit

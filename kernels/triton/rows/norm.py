@@ -7,9 +7,9 @@ import triton
 import triton.language as tl
 
 from ...layout import row_major
-from ..launch import block_of, float_overflow, require_device
+from ..launch import require_device
 from ..quantise.exponents import fraction
-from .fixed_point import EXACT, TILE, WIDEST, coarse, exponents_of, nan_where, norm_factor, row_sums, tile_of
+from .fixed_point import coarse, exponents_of, launch_rows, nan_where, norm_factor, row_sums, tile_of
 
 
 @triton.jit(do_not_specialize=["rows"])
@@ -35,8 +35,5 @@ def norm(x: torch.Tensor) -> torch.Tensor:
     x = row_major(x)
     rows, columns = x.shape
     y = torch.empty_like(x)
-    block = block_of(columns, 16, WIDEST)
-    tile = {"ROWS": block_of(rows, 1, max(TILE // block, 1)), "BLOCK": block}
-    with float_overflow():
-        norm_kernel[(triton.cdiv(rows, tile["ROWS"]),)](x, y, rows, columns, num_warps=4, **EXACT, **tile)
+    launch_rows(norm_kernel, rows, columns, x, y)
     return y

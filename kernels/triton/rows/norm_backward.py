@@ -7,14 +7,12 @@ import triton
 import triton.language as tl
 
 from ...layout import row_major
-from ..launch import block_of, float_overflow, require_device
+from ..launch import require_device
 from ..quantise.exponents import fraction
 from .fixed_point import (
-    EXACT,
-    TILE,
-    WIDEST,
     coarse,
     exponents_of,
+    launch_rows,
     nan_where,
     norm_factor,
     row_sums,
@@ -52,10 +50,5 @@ def norm_backward(dy: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     dy, x = row_major(dy), row_major(x)
     rows, columns = x.shape
     dx = torch.empty_like(x)
-    block = block_of(columns, 16, WIDEST)
-    tile = {"ROWS": block_of(rows, 1, max(TILE // block // 2, 1)), "BLOCK": block}
-    with float_overflow():
-        norm_backward_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
-            dy, x, dx, rows, columns, num_warps=4, **EXACT, **tile
-        )
+    launch_rows(norm_backward_kernel, rows, columns, dy, x, dx, arrays_of_a_row=2)
     return dx
