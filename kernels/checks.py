@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .heads import MOST_DIM, MOST_POSITIONS
 from .operations import EXTENT_OF, INT32_MAX, RULES, SCALAR_RANGES, Array, Operation
 
 DTYPES: dict[str, torch.dtype] = {
@@ -128,6 +129,8 @@ def _check_bounds(operation: Operation, values: Mapping[str, Any], extents: Mapp
         raise ValueError(
             f"{operation.name}: T must be at most {operation.max_tokens} tokens a call, got {tokens}"
         )
+    if operation.family == "sequences":
+        _check_sequences(operation, extents)
     if "e_span" in values:
         for name in ("O", "I"):
             features = extents.get(name, 0)
@@ -136,3 +139,15 @@ def _check_bounds(operation: Operation, values: Mapping[str, Any], extents: Mapp
                     f"{operation.name}: {name} = {features} with e_span = {values['e_span']} "
                     "can overflow int32"
                 )
+
+
+def _check_sequences(operation: Operation, extents: Mapping[str, int]) -> None:
+    """ARB-HEAD-001 and ARB-ATT-001."""
+    for name, most in (("P", MOST_POSITIONS), ("S", MOST_POSITIONS), ("H", MOST_DIM // 2), ("D", MOST_DIM)):
+        if extents.get(name, 0) > most:
+            raise ValueError(f"{operation.name}: {name} must be at most {most}, got {extents[name]}")
+    if extents.get("A", 0) > extents.get("S", 0):
+        raise ValueError(
+            f"{operation.name}: A = {extents['A']} queries are the last of S = {extents['S']} positions, "
+            "which must be as many"
+        )

@@ -77,6 +77,7 @@ SCALAR_RANGES: dict[str, tuple[int, int]] = {
     "accum_threshold": (1, 32),
     "scale_gain": (0, 2**20),
     "e_accum_threshold": (1, 127),
+    "window": (0, 2**31 - 1),
 }
 RULES = ("scaled", "sign", "adaptive")
 # sections 2 to 7 of the specification, and 13
@@ -89,10 +90,14 @@ FAMILIES: dict[str, str] = {
     "embedding": "embedding_forward embedding_gradient embedding_update",
     "rows": "norm norm_backward dot",
     "losses": "softmax softmax_backward sigmoid cross_entropy squared_error",
+    "sequences": "heads heads_backward attention attention_backward",
 }
 # what ARBModel and its trainers call; section 13 is for models to come
 OF_MODELS = tuple(
-    name for family, names in FAMILIES.items() if family not in ("rows", "losses") for name in names.split()
+    name
+    for family, names in FAMILIES.items()
+    if family not in ("rows", "losses", "sequences")
+    for name in names.split()
 )
 MAX_TOKENS = 2**20  # of an update, and of a call
 MAX_SUMMED_TOKENS = 131_071  # of a call that sums products of two of -127..127 over them, in int32
@@ -124,6 +129,8 @@ _STATE = (
     Array("moment", "int32", "O I/g", True),
 )
 _COUNTS = (Array("counts", "int64", "5"),)
+_ANGLES = (Array("cos", "int16", "P H"), Array("sin", "int16", "P H"))
+_ATTENDED = (Array("q", "int8", "B A N D"), Array("k", "int8", "B S N D"), Array("v", "int8", "B S N D"))
 _QUANTISED = (Array("q", "int8", "R C"), Array("exponents", "int8", "R"))
 
 
@@ -255,6 +262,44 @@ _TABLE = (
         (Array("x", "float32", "R C"), Array("y", "float32", "R C")),
         "",
         (Array("losses", "int64", "R"),),
+    ),
+    _operation(
+        "heads",
+        (Array("x", "float32", "B P 3 N 2 H"), *_ANGLES),
+        "",
+        tuple(Array(name, "int8", "B P N 2 H") for name in ("q", "k", "v")),
+    ),
+    _operation(
+        "heads_backward",
+        (
+            *(Array(name, "float32", "B P N 2 H") for name in ("dq", "dk", "dv")),
+            Array("x", "float32", "B P 3 N 2 H"),
+            *_ANGLES,
+        ),
+        "",
+        (Array("dx", "float32", "B P 3 N 2 H"),),
+    ),
+    _operation(
+        "attention",
+        _ATTENDED,
+        "window",
+        (Array("y", "float32", "B A N D"), Array("top", "int32", "B A N"), Array("total", "int32", "B A N")),
+    ),
+    _operation(
+        "attention_backward",
+        (
+            Array("dy", "float32", "B A N D"),
+            Array("y", "float32", "B A N D"),
+            Array("top", "int32", "B A N"),
+            Array("total", "int32", "B A N"),
+            *_ATTENDED,
+        ),
+        "window",
+        (
+            Array("dq", "float32", "B A N D"),
+            Array("dk", "float32", "B S N D"),
+            Array("dv", "float32", "B S N D"),
+        ),
     ),
 )
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _TABLE}

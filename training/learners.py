@@ -251,7 +251,8 @@ class FloatLearner:
         for name, value in tensors.items():
             owner, _, key = name.removeprefix(MOMENTS).rpartition(".")
             if name.startswith(MOMENTS) and owner in parameters:
-                device = parameters[owner].device if value.dim() else "cpu"
+                beside = value.dim() or self._optimiser.defaults["fused"]  # such a step counts on the device
+                device = parameters[owner].device if beside else torch.device("cpu")
                 moments[owner][key] = value.to(device, copy=True)
                 expected = shapes[owner] if key in ("exp_avg", "exp_avg_sq") else torch.Size()
             else:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from arbitor.conformance.draw import arrays
-from arbitor.conformance.draw.arrays import Array, Shape
+from arbitor.conformance.draw.arrays import Array
 from arbitor.conformance.draw.draws import Draws
 from arbitor.conformance.draw.extents import EXTENTS
+from arbitor.conformance.draw.sequences import SEQUENCES
 from arbitor.conformance.judge.target import Arguments
 
 Builder = Callable[[Draws], Arguments]
@@ -20,12 +21,6 @@ GROUP_SIZES = (4, 8, 12, 16, 32, 64, 1024, *LONG_GROUPS)
 THRESHOLDS = (1, 2, 31, 32, 64, 126, 127)
 VOTE_THRESHOLDS = (1, 2, 8, 16, 31, 32)
 STEPS = (0, 1, 126, 127, 128, 2**31)  # from 127 on a moment has its whole memory
-
-
-def _floats(draws: Draws, name: str, shape: Shape) -> Array:
-    poison = draws.choose((False, False, True))
-    spikes = arrays.FLOAT_SPIKES + poison * arrays.POISON_SPIKES
-    return draws.array(name, arrays.FLOATS, shape, spikes)
 
 
 def _seed(draws: Draws) -> int:
@@ -129,7 +124,7 @@ def _initialise(draws: Draws) -> Arguments:
 
 def _quantise_nearest(draws: Draws) -> Arguments:
     rows, columns = draws.extents("RC")
-    return {"x": draws.stored("x", _floats(draws, "x", (rows, columns)))}
+    return {"x": draws.stored("x", draws.floats("x", (rows, columns)))}
 
 
 def _quantise_stochastic(draws: Draws) -> Arguments:
@@ -138,7 +133,7 @@ def _quantise_stochastic(draws: Draws) -> Arguments:
 
 def _quantise_columns(draws: Draws) -> Arguments:
     columns, rows = draws.extents("OT")
-    dy = draws.stored("dy", _floats(draws, "dy", (columns, rows)).T)
+    dy = draws.stored("dy", draws.floats("dy", (columns, rows)).T)
     return {"dy": dy, "e_x": _row_exponents(draws, "e_x", rows)} | _random(draws)
 
 
@@ -147,20 +142,20 @@ def _two_of_rows(*names: str) -> Builder:
 
     def build(draws: Draws) -> Arguments:
         rows, columns = draws.extents("RC")
-        return {name: draws.stored(name, _floats(draws, name, (rows, columns))) for name in names}
+        return {name: draws.stored(name, draws.floats(name, (rows, columns))) for name in names}
 
     return build
 
 
 def _softmax_backward(draws: Draws) -> Arguments:
     rows, columns = draws.extents("RC")
-    dp = draws.stored("dp", _floats(draws, "dp", (rows, columns)))
+    dp = draws.stored("dp", draws.floats("dp", (rows, columns)))
     return {"dp": dp, "p": draws.tensor("p", arrays.PROBABILITIES, (rows, columns), arrays.POISON_SPIKES)}
 
 
 def _cross_entropy(draws: Draws) -> Arguments:
     rows, columns = draws.extents("TC")
-    x = draws.stored("x", _floats(draws, "x", (rows, columns)))
+    x = draws.stored("x", draws.floats("x", (rows, columns)))
     draws.known["x"] = x
     return {
         "x": x,
@@ -261,4 +256,5 @@ BUILDERS: dict[str, Builder] = {
     "sigmoid": _quantise_nearest,
     "cross_entropy": _cross_entropy,
     "squared_error": _two_of_rows("x", "y"),
+    **SEQUENCES,
 }

@@ -13,8 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from arbitor.conformance.draw.arrays import Array, Kinds, Shape, among, packed
-from arbitor.conformance.draw.extents import Choose, extents
+from arbitor.conformance.draw.arrays import (
+    FLOAT_SPIKES,
+    FLOATS,
+    POISON_SPIKES,
+    Array,
+    Kinds,
+    Shape,
+    among,
+    packed,
+)
+from arbitor.conformance.draw.extents import BUDGET, Choose, extents
 from arbitor.conformance.draw.ranges import BOUNDS, Ends, ends_of
 from arbitor.kernels.operations import EXTENT_OF, OPERATIONS
 from arbitor.kernels.operations import Array as Declared
@@ -64,12 +73,14 @@ class Draws:
         high, low = self.choose(range(CHUNK)), self.choose(range(CHUNK))
         return (int(high) * CHUNK + int(low)) % count
 
-    def extents(self, letters: str, grouped: str = "") -> list[int]:
-        """Extents of these letters, `grouped` that of the axis that has groups, whose size is known then."""
+    def extents(self, letters: str, grouped: str = "", share: int = 1) -> list[int]:
+        """Extents of these letters, `grouped` that of the axis that has groups, whose size is known then. A
+        `share` of n has an n-th of the usual product."""
         single = {letter for name, letter in LETTER_OF.items() if name in self.at}
         given = {**self.fixed, **dict.fromkeys(single, 1)}
         drawn = "".join(letter for letter in letters if letter not in given)
-        chosen = extents(self.choose, drawn, self.tiles, grouped, self.known.get("group_size", 0))
+        size = self.known.get("group_size", 0)
+        chosen = extents(self.choose, drawn, self.tiles, grouped, size, BUDGET // share)
         found = dict(zip(drawn, chosen, strict=True)) | given
         if "V" in letters:
             self.known["rows"] = found["V"]
@@ -93,6 +104,11 @@ class Draws:
         for _ in range(self.choose((0, 0, 1, 2))):
             array.reshape(-1)[self.choose(range(array.size))] = self.choose((low, high, *also))
         return array
+
+    def floats(self, name: str, shape: Shape) -> Array:
+        """Patterns of one of the kinds of floats, rows of two axes; sometimes with a NaN or an infinity."""
+        poison = self.choose((False, False, True))
+        return self.array(name, FLOATS, shape, FLOAT_SPIKES + poison * POISON_SPIKES)
 
     def tensor(self, name: str, kinds: Kinds, shape: Shape, also: tuple[int, ...] = ()) -> torch.Tensor:
         """`array` in the dtype that the table of operations has."""

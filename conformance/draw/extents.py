@@ -40,7 +40,12 @@ def around(tile: int) -> list[int]:
 
 
 def extents(
-    choose: Choose, letters: str, tiles: Mapping[str, int], grouped: str = "", group_size: int = 0
+    choose: Choose,
+    letters: str,
+    tiles: Mapping[str, int],
+    grouped: str = "",
+    group_size: int = 0,
+    budget: int = BUDGET,
 ) -> list[int]:
     """Extents of these letters; where a tile of one is declared, half of them are around it.
 
@@ -51,7 +56,7 @@ def extents(
     found: dict[str, int] = {}
     for letter in sorted(letters, key=lambda letter: long and letter != grouped):
         product = prod(found.values())
-        options = [n for n in EXTENTS if n * product <= BUDGET] or [1]
+        options = [n for n in EXTENTS if n * product <= budget] or [1]
         if letter in tiles:
             near = [n for n in around(tiles[letter]) if n * product <= TILE_BUDGET]
             options += near * (len(options) // 4)

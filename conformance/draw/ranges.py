@@ -37,6 +37,7 @@ BOUNDS: dict[str, tuple[int, int | None]] = {
     "accum_threshold": (1, 32),
     "scale_gain": (0, 2**20),
     "e_accum_threshold": (1, 127),
+    "window": (0, 2**31 - 1),
 }
 # elements that a clause allows less than their dtype has
 ELEMENTS: dict[str, Ends] = {
@@ -44,6 +45,10 @@ ELEMENTS: dict[str, Ends] = {
     "codes": (0b00000000, 0b10101010),  # ARB-PACK-003
     "dense": (0, 242),  # ARB-PACK-006
     "q": (-127, 127),  # ARB-QUANT-006
+    "k": (-127, 127),  # ARB-ATT-001: but for slices of -128
+    "v": (-127, 127),
+    "top": (-(2**30), 2**30),
+    "total": (0, 2**30),
     "q_x": (-127, 127),
     "q_d": (-127, 127),
     "q_g": (-127, 127),

@@ -19,14 +19,17 @@ from arbitor.conformance.draw.draws import HIGH, LOW, Draws
 from arbitor.conformance.draw.extents import tiles_of
 from arbitor.conformance.draw.ranges import BOUNDS
 from arbitor.conformance.judge.target import Arguments
+from arbitor.kernels.heads import MOST_DIM
 from arbitor.kernels.operations import OPERATIONS
 
+MOST_SEEN = 200  # positions of `sized_example`: scores are their square
 RANDOM = ("seed", "step", "stream", "tensor_id", "first_row")
 SIZED = ("linear_forward", "input_gradient", "weight_gradient", "linear_update")  # of `sized_example`
 # of `at_ends`: every group, element and accumulator plays a part
 PLAIN = {
-    **dict.fromkeys("OTRV", 3), **dict.fromkeys("CI", 9), "count": 9, "e_base": -3, "e_span": 4,
-    "group_size": 4, "gain": 3 << 16, "accum_threshold": 5, "scale_gain": 1 << 18, "e_accum_threshold": 3,
+    **dict.fromkeys("OTRVPHA", 3), **dict.fromkeys("CI", 9), **dict.fromkeys("BN", 2), "S": 5, "D": 4,
+    "count": 9, "e_base": -3, "e_span": 4, "group_size": 4, "gain": 3 << 16, "accum_threshold": 5,
+    "scale_gain": 1 << 18, "e_accum_threshold": 3, "window": 2,
 }  # fmt: skip
 PLAIN_RULES = ("scaled", "adaptive")
 
@@ -61,14 +64,21 @@ def example(operation: str, seed: int) -> Arguments:
 def sized_example(operation: str, seed: int, sizes: Sequence[int], group_size: int) -> Arguments:
     """As `example`, with that group size and those extents, in the order in which its builder asks for them
     (of a linear operation O, I, T): larger than what the oracle could judge."""
-    letters = {"embedding": "VCT", "packing": "RC", "rows": "RC", "losses": "RC"}.get(
-        OPERATIONS[operation].family, "OIT"
-    )
+    family = OPERATIONS[operation].family
+    if family == "sequences":
+        return _built(Draws(operation, _chosen_by(seed), fixed=_of_a_sequence(*sizes[:2])))
+    letters = {"embedding": "VCT", "packing": "RC", "rows": "RC", "losses": "RC"}.get(family, "OIT")
     letters = {"quantise_columns": "OT", "cross_entropy": "TC"}.get(
         operation, "RC" if "quantise" in operation else letters
     )
     fixed = dict(zip(letters, sizes, strict=False)) | {"group_size": group_size}
     return _built(Draws(operation, _chosen_by(seed), fixed=fixed))
+
+
+def _of_a_sequence(positions: int, columns: int) -> dict[str, int]:
+    """Extents of one sequence of two heads that have so many numbers together, if they may."""
+    dim = min(max(columns // 2, 2), MOST_DIM)
+    return {"B": 1, "N": 2, "H": dim // 2, "D": dim, **dict.fromkeys("PAS", min(positions, MOST_SEEN))}
 
 
 def at_ends(operation: str) -> Iterator[tuple[tuple[str, ...], int, Arguments]]:

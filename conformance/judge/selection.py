@@ -25,7 +25,7 @@ BEYOND_OPERATIONS = (
 )  # fmt: skip
 KERNELS = frozenset(f"test_{name}" for name in (*OPERATIONS, *BEYOND_OPERATIONS))
 # rooms whose own files do the same to every operation
-OF_EVERY = {find_suite() / "operations", find_suite() / "operations" / "wide"}
+OF_EVERY = {find_suite() / "operations" / room for room in (".", "wide", "refused")}
 
 
 def add_options(group: pytest.OptionGroup) -> None:

@@ -86,6 +86,10 @@ OWN = {
     "sigmoid": "ARB-SOFT-003",
     "cross_entropy": "ARB-LOSS-001",
     "squared_error": "ARB-LOSS-003",
+    "heads": "ARB-HEAD-001",
+    "heads_backward": "ARB-HEAD-005",
+    "attention": "ARB-ATT-001",
+    "attention_backward": "ARB-ATT-005",
 }
 
 

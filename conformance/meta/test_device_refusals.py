@@ -11,7 +11,7 @@ import pytest
 
 from arbitor.conformance.judge.target import target_of
 from arbitor.conformance.operations.common import int8
-from arbitor.conformance.operations.device_refusals import refuses_on_device
+from arbitor.conformance.operations.refused.device_refusals import refuses_on_device
 from arbitor.conformance.tools.planted import planted
 
 ILLEGAL = {"trits": int8([[0, 2]])}

@@ -39,7 +39,9 @@ OF_NONE = {
 }
 
 # files that ask the same of every operation: beside the families' rooms
-OF_ALL = {path.name for folder in (FOLDER, FOLDER / "wide") for path in folder.glob("test_*.py")}
+OF_ALL = {
+    path.name for folder in (FOLDER, FOLDER / "wide", FOLDER / "refused") for path in folder.glob("test_*.py")
+}
 
 
 @cache

@@ -72,13 +72,23 @@ def busy(arguments: Arguments) -> Arguments:
     def drawn(largest: int, *shape: int) -> torch.Tensor:
         return torch.randint(-largest, largest + 1, shape, generator=generator)
 
-    limits = {"q_g": 127, "q_x": 127, "q_d": 127, "q": 127, "trits": 1, "t_accum": 35, "gradient": 10**6}
+    limits = {
+        "q_g": 127,
+        "q_x": 127,
+        "q_d": 127,
+        "q": 127,
+        "k": 127,
+        "v": 127,
+        "trits": 1,
+        "t_accum": 35,
+        "gradient": 10**6,
+    }
     found: Arguments = {
         name: drawn(limit, *arguments[name].shape).to(arguments[name].dtype)
         for name, limit in limits.items()
         if name in arguments
     }
-    for name in ("x", "dy"):
+    for name in ("x", "dy", "dq", "dk", "dv"):
         if name in arguments:
             found[name] = torch.randn(arguments[name].shape, generator=generator)
     for name, pack in (("codes", packed), ("dense", packed_dense)):

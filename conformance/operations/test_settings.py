@@ -4,6 +4,7 @@ that the judge gives without it."""
 from __future__ import annotations
 
 import ctypes
+import math
 import platform
 import subprocess
 import sys
@@ -51,8 +52,8 @@ def arguments_for(operation: str, sizes: tuple[int, ...], group_size: int) -> Ar
         extents = (sizes[2], sizes[1])
     found = busy(sized_example(operation, sum(sizes), extents, group_size))
     for name in FLOATS[operation]:
-        rows, columns = found[name].shape
-        found[name] = floats(rows, columns, seed=len(name))
+        *rows, columns = found[name].shape
+        found[name] = floats(math.prod(rows), columns, seed=len(name)).view(*rows, columns)
     if operation == "quantise_columns":
         found["e_x"] = torch.arange(len(found["e_x"])).remainder(63).add(60).to(torch.int8)  # up to 122
     return found

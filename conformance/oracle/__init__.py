@@ -17,17 +17,22 @@ from .packing import pack, pack_dense, unpack, unpack_dense
 from .quantise import quantise_columns, quantise_nearest, quantise_nearest_both, quantise_stochastic
 from .random_bits import initialise, philox
 from .rows import dot, norm, norm_backward
+from .sequences import attention, attention_backward, heads, heads_backward
 from .update import linear_update, ternary_update
 
 ARRAYS = "lists"
 
 __all__ = [
     "ARRAYS",
+    "attention",
+    "attention_backward",
     "cross_entropy",
     "dot",
     "embedding_forward",
     "embedding_gradient",
     "embedding_update",
+    "heads",
+    "heads_backward",
     "initialise",
     "input_gradient",
     "linear_forward",

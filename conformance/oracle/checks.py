@@ -4,6 +4,8 @@ Every check names the argument, the first offending position and the value (ARB-
 call them before they compute, so a refused call has changed nothing.
 """
 
+from typing import Any
+
 Vector = list[int]
 Matrix = list[list[int]]
 
@@ -47,6 +49,19 @@ def matrix(name: str, values: Matrix, rows: int, columns: int, low: int, high: i
             # The message is only formatted for an offender: this runs for every element of every argument.
             if type(value) is not int or not low <= value <= high:
                 integer(f"{name}: value at row {r}, column {c}", value, low, high)
+
+
+def array(name: str, values: Any, shape: list[int], low: int, high: int) -> None:
+    """Refuse a nested list that is not of this shape, of ints in low..high."""
+    if len(shape) == 1:
+        vector(name, values, shape[0], low, high)
+        return
+    if not isinstance(values, list):
+        raise TypeError(f"{name} is a {type(values).__name__}, expected a list of lists")
+    if len(values) != shape[0]:
+        raise ValueError(f"{name} has {len(values)} elements along an axis, expected {shape[0]}")
+    for i, inner in enumerate(values):
+        array(f"{name}[{i}]", inner, shape[1:], low, high)
 
 
 def columns_of(name: str, values: Matrix) -> int:

@@ -69,7 +69,7 @@ def rounded(number: int, exponent: int = 0) -> int:
     return (0x80000000 if number < 0 else 0) | field << 23 | significand & 0x7FFFFF
 
 
-def _parts(pattern: int) -> tuple[int, int]:
+def parts(pattern: int) -> tuple[int, int]:
     """A significand with its sign, and the power of two that it is of."""
     exponent = pattern >> 23 & 0xFF
     significand = pattern & 0x7FFFFF | (0x800000 if exponent else 0)
@@ -81,22 +81,29 @@ def power(k: int) -> int:
     return rounded(1, k)
 
 
+def add(a: int, b: int) -> int:
+    """a + b."""
+    (m, x), (n, y) = parts(a), parts(b)
+    low = min(x, y)
+    return rounded((m << (x - low)) + (n << (y - low)), low)
+
+
 def subtract(a: int, b: int) -> int:
     """a - b."""
-    (m, x), (n, y) = _parts(a), _parts(b)
+    (m, x), (n, y) = parts(a), parts(b)
     low = min(x, y)
     return rounded((m << (x - low)) - (n << (y - low)), low)
 
 
 def multiply(a: int, b: int) -> int:
     """a * b."""
-    (m, x), (n, y) = _parts(a), _parts(b)
+    (m, x), (n, y) = parts(a), parts(b)
     return rounded(m * n, x + y)
 
 
 def divide(a: int, b: int) -> int:
     """a / b."""
-    (m, x), (n, y) = _parts(a), _parts(b)
+    (m, x), (n, y) = parts(a), parts(b)
     quotient, rest = divmod(abs(m) << 60, abs(n))
     wide = 2 * quotient + (rest > 0)  # a last bit that stands for what is left
     return rounded(-wide if (m < 0) != (n < 0) else wide, x - y - 61)
@@ -104,7 +111,7 @@ def divide(a: int, b: int) -> int:
 
 def root(a: int) -> int:
     """The square root of what is not negative."""
-    m, x = _parts(a)
+    m, x = parts(a)
     square = m << (60 + x % 2)
     found = isqrt(square)
     return rounded(2 * found + (found * found < square), (x - x % 2 - 60) // 2 - 1)

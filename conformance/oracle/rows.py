@@ -24,7 +24,7 @@ def coarse(f: Vector) -> Vector:
     return [(value + 128) // 256 for value in f]
 
 
-def _factor(f: Vector, e: int) -> tuple[int, int, bool]:
+def factor_of(f: Vector, e: int) -> tuple[int, int, bool]:
     """ARB-NORM-001: S, the pattern of the factor, and whether that is at its bound."""
     total = sum(c * c for c in coarse(f))
     bound = f32.power(e - 6)
@@ -45,7 +45,7 @@ def norm(x: Matrix) -> Matrix:
 def _normed(row: Row, columns: int) -> Vector:
     if row.f is None:
         return [f32.NAN] * columns
-    _, factor, _ = _factor(row.f, row.e)
+    _, factor, _ = factor_of(row.f, row.e)
     return [f32.multiply(f32.rounded(value), factor) for value in row.f]
 
 
@@ -60,7 +60,7 @@ def norm_backward(dy: Matrix, x: Matrix) -> Matrix:
 def _turned_back(change: Row, row: Row, columns: int) -> Vector:
     if change.f is None or row.f is None:
         return [f32.NAN] * columns
-    total, factor, at_bound = _factor(row.f, row.e)
+    total, factor, at_bound = factor_of(row.f, row.e)
     along = sum(c * d for c, d in zip(coarse(row.f), coarse(change.f), strict=True))
     share = 0 if at_bound else f32.divide(f32.rounded(along), f32.rounded(total))
     found = []

@@ -236,6 +236,7 @@ RANGES = {
     "step": r"`step` and `stream` in (\d+)\.\.2\^(\d+)-1",
     "stream": r"`step` and `stream` in (\d+)\.\.2\^(\d+)-1",
     "first_row": r"`first_row` in (\d+)\.\.(\d+)",
+    "window": r"`window` in (\d+)\.\.2\^(\d+)-1",
     "first": r"`first` in (\d+)\.\.2\^(\d+)",
     "gain": r"`gain` is Q16 \(1\.0 = 65536\) in (\d+)\.\.2\^(\d+)",
     "vote_max": r"`vote_max` in (\d+)\.\.(\d+)",

@@ -45,6 +45,10 @@ OPERATIONS = {
     "sigmoid": "x",
     "cross_entropy": "x targets",
     "squared_error": "x y",
+    "heads": "x cos sin",
+    "heads_backward": "dq dk dv x cos sin",
+    "attention": "q k v window",
+    "attention_backward": "dy y top total q k v window",
 }
 HOW = (
     "e_base e_span group_size rule gain vote_max accum_threshold scale_gain e_accum_threshold"

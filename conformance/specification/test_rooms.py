@@ -24,6 +24,7 @@ FAMILY = {
     "embedding": "packing quantise update",
     "rows": "quantise",
     "losses": "rows quantise",
+    "sequences": "rows quantise",
 }
 SUITE = {
     "oracle": "",
@@ -47,7 +48,8 @@ HOUSES: dict[str, dict[str, str]] = {
     "arbitor/judge": {"report": "", "mutants": ""},
     "conformance": SUITE,
     "conformance/draw": {"recipes": ""},
-    "conformance/operations": dict.fromkeys([*FAMILIES, "wide"], ""),
+    "conformance/operations": dict.fromkeys([*FAMILIES, "wide", "refused"], "")
+    | dict.fromkeys(["embedding", "losses", "packing"], "refused"),
     "conformance/tools": {"fuzzing": "", "reports": "", "strangers": ""},
     "conformance/training": {"tasks": "", "settings": "", "runs": ""},
     "kernels": {"plugins": "", "eager": "plugins", "triton": "plugins", "tilelang": "plugins"},

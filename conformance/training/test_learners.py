@@ -230,6 +230,21 @@ def test_a_state_that_is_loaded_is_a_copy(kind: str) -> None:
 
 
 @pytest.mark.clause("ARB-TRAIN-002")
+@pytest.mark.filterwarnings("ignore:.*non-meta parameter")
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_loaded_step_lies_where_its_optimiser_counts(fused: bool) -> None:
+    """Of a fused optimiser, as on CUDA, beside the weights; of another on the CPU."""
+    learner = learner_of()
+    update(learner, {"head.weight": [0.25]})
+    shape = options.Options(baseline="float", runs=Path(), d_model=4, heads=1, layers=1)
+    elsewhere: Any = learners.make_learner(shape, torch.device("meta"))
+    elsewhere._optimiser.defaults["fused"] = fused
+    elsewhere.load_state(learner.state())
+    assert moment(elsewhere, "head.weight", "step").device.type == ("meta" if fused else "cpu")
+    assert moment(elsewhere, "head.weight", "exp_avg").device.type == "meta"
+
+
+@pytest.mark.clause("ARB-TRAIN-002")
 def test_moments_from_before_a_load_go() -> None:
     """Also those of a tensor that had none where the state is from."""
     fresh, learner = learner_of(), learner_of()

@@ -36,6 +36,10 @@ from .random_bits.philox import words_kernel
 from .rows.dot import dot_kernel
 from .rows.norm import norm_kernel
 from .rows.norm_backward import norm_backward_kernel
+from .sequences.attention import attention_kernel
+from .sequences.attention_backward import exponent_kernel, positions_kernel, queries_kernel
+from .sequences.heads import heads_kernel
+from .sequences.heads_backward import heads_backward_kernel
 from .update.linear_update import FUSED_GROUP_SIZES, fused_kernel
 from .update.ternary_update import firing_kernel, settling_kernel
 
@@ -126,5 +130,11 @@ def variants() -> Iterator[Variant]:
         ("sigmoid", sigmoid_kernel),
         ("cross_entropy", cross_entropy_kernel),
         ("squared_error", squared_error_kernel),
+        ("heads", heads_kernel),
+        ("heads_backward", heads_backward_kernel),
+        ("attention", attention_kernel),
+        ("exponents_of_heads", exponent_kernel),
+        ("attention_backward_queries", queries_kernel),
+        ("attention_backward_positions", positions_kernel),
     ):
         yield _variant(name, kernel, floats=True)

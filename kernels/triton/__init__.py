@@ -32,6 +32,10 @@ from .random_bits.philox import philox
 from .rows.dot import dot
 from .rows.norm import norm
 from .rows.norm_backward import norm_backward
+from .sequences.attention import attention
+from .sequences.attention_backward import attention_backward
+from .sequences.heads import heads
+from .sequences.heads_backward import heads_backward
 from .update.linear_update import linear_update
 from .update.ternary_update import ternary_update
 
@@ -40,12 +44,16 @@ ARRAYS = "torch"
 __all__ = [
     "ARRAYS",
     "CAPABILITIES",
+    "attention",
+    "attention_backward",
     "configurations",
     "cross_entropy",
     "dot",
     "embedding_forward",
     "embedding_gradient",
     "embedding_update",
+    "heads",
+    "heads_backward",
     "initialise",
     "input_gradient",
     "linear_forward",

@@ -52,11 +52,17 @@ from .random_bits.philox import philox_kernel
 from .rows.dot import dot_kernel
 from .rows.norm import norm_kernel
 from .rows.norm_backward import norm_backward_kernel
+from .sequences.attention import attention_kernel
+from .sequences.attention_backward import ROWS as ROWS_OF_A_HEAD
+from .sequences.attention_backward import exponent_kernel, positions_kernel, queries_kernel
+from .sequences.heads import heads_kernel
+from .sequences.heads_backward import heads_backward_kernel
 from .update.linear_update import CONFIGS, FUSED_GROUPS, linear_update_kernel, part_of
 from .update.ternary_update import COUNTERS, count_step_kernel, group_update_kernel
 from .variant import Variant, variant
 
 # rule, and whether random bits are drawn in quads
+TURNS = {"cos": "*i16", "sin": "*i16", "kappa": "fp32"}  # of heads
 UPDATES = (("scaled", True), ("scaled", False), ("adaptive", True), ("adaptive", False), ("sign", True))
 
 
@@ -124,6 +130,23 @@ def row_variants() -> Iterator[Variant]:
             asserts = kernel is cross_entropy_kernel
             yield variant(name, kernel, tile, aligned=("columns",), debug=asserts, floats=True)
     yield variant("sigmoid", sigmoid_kernel, {"BLOCK": SIGMOIDS}, {"count": "i64"}, floats=True)
+
+
+def sequence_variants() -> Iterator[Variant]:
+    """Heads and attention, for narrow, usual and wide heads."""
+    types = dict.fromkeys(("dq", "dk", "dv"), "*fp32") | dict.fromkeys(("q", "k", "v"), "*i8")
+    types |= dict.fromkeys(("top", "total", "e"), "*i32") | {"means": "*i64"}
+    for half, slices in ((16, 64), (32, 32), (128, 8)):
+        for kernel in (heads_kernel, heads_backward_kernel):
+            tile = {"SLICES": slices, "BLOCK": half}
+            name = f"{kernel.__name__.removesuffix('_kernel')}, {slices} x 2 x {half}"
+            yield variant(name, kernel, tile, types | TURNS, floats=True)
+    for dim, size in ((32, 64), (64, 64), (256, 32)):
+        tile = {"ROWS": ROWS_OF_A_HEAD, "DIM": dim}
+        yield variant(f"exponent of a head of {dim}", exponent_kernel, tile, types, floats=True)
+        for kernel in (attention_kernel, queries_kernel, positions_kernel):
+            tile = {"QUERIES": size, "POSITIONS": size, "DIM": dim}
+            yield variant(f"{kernel.__name__}, {size} x {size} x {dim}", kernel, tile, types, floats=True)
 
 
 def update_variants() -> Iterator[Variant]:
@@ -253,4 +276,5 @@ def variants() -> Iterator[Variant]:
     yield from packing_variants()
     yield from quantiser_variants()
     yield from row_variants()
+    yield from sequence_variants()
     yield from update_variants()

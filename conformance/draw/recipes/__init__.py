@@ -21,6 +21,7 @@ from arbitor.conformance.draw.recipes import (
     quantise,
     random_bits,
     rows,
+    sequences,
     update,
 )
 from arbitor.conformance.draw.recipes.recipe import Recipe
@@ -54,6 +55,10 @@ RECIPES: Mapping[str, Sequence[Recipe]] = {
     "sigmoid": losses.SIGMOID,
     "cross_entropy": losses.CROSS_ENTROPY,
     "squared_error": losses.SQUARED_ERROR,
+    "heads": sequences.HEADS,
+    "heads_backward": sequences.HEADS_BACKWARD,
+    "attention": sequences.ATTENTION,
+    "attention_backward": sequences.ATTENTION_BACKWARD,
 }
 _KINDS = {"ValueError": "value", "TypeError": "type"}
 

@@ -15,8 +15,8 @@ from arbitor.conformance.operations.common import (
     repetition,
     to_bits,
 )
-from arbitor.conformance.operations.device_refusals import refuses_on_device
-from arbitor.conformance.operations.first_illegal import first_of_two_tokens
+from arbitor.conformance.operations.refused.device_refusals import refuses_on_device
+from arbitor.conformance.operations.refused.first_illegal import first_of_two_tokens
 
 test_agrees, test_ends = agreement("embedding_forward", "ARB-EMB-001", "ARB-STATE-002")
 test_refuses = refusals("embedding_forward")

@@ -5,9 +5,9 @@ import torch
 
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.operations.common import agreement, int8, int64, layouts, refusals, repetition
-from arbitor.conformance.operations.device_refusals import refuses_on_device
-from arbitor.conformance.operations.first_illegal import first_of_two_tokens
 from arbitor.conformance.operations.rails import rails
+from arbitor.conformance.operations.refused.device_refusals import refuses_on_device
+from arbitor.conformance.operations.refused.first_illegal import first_of_two_tokens
 
 test_agrees, test_ends = agreement("embedding_gradient", "ARB-EMB-003")
 test_refuses = refusals("embedding_gradient")

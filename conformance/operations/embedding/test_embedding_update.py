@@ -19,9 +19,9 @@ from arbitor.conformance.operations.common import (
     refusals,
     repetition,
 )
-from arbitor.conformance.operations.device_refusals import refuses_on_device
-from arbitor.conformance.operations.first_illegal import first_of_two_tokens
 from arbitor.conformance.operations.rails import rails
+from arbitor.conformance.operations.refused.device_refusals import refuses_on_device
+from arbitor.conformance.operations.refused.first_illegal import first_of_two_tokens
 
 test_agrees, test_ends = agreement(
     "embedding_update", "ARB-EMB-004", "ARB-EMB-005", "ARB-EMB-003", "ARB-STATE-004"

@@ -1,1 +1,1 @@
-"""Tests of probabilities and losses of section 13. Import conformance/operations, judge and draw."""
+"""Tests of probabilities and losses of section 13. Import conformance/operations, refused, judge and draw."""

@@ -19,7 +19,7 @@ from arbitor.conformance.operations.common import (
     repetition,
     to_bits,
 )
-from arbitor.conformance.operations.device_refusals import refuses_on_device
+from arbitor.conformance.operations.refused.device_refusals import refuses_on_device
 from arbitor.reference.losses import exponential
 
 test_agrees, test_ends = agreement(

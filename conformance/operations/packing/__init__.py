@@ -1,1 +1,1 @@
-"""Tests of the operations of section 2. Import conformance/operations, judge and draw."""
+"""Tests of the operations of section 2. Import conformance/operations, refused, judge and draw."""

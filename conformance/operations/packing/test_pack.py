@@ -4,7 +4,7 @@ import pytest
 
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.operations.common import agreement, int8, layouts, refusals, repetition
-from arbitor.conformance.operations.first_illegal import first_of_two
+from arbitor.conformance.operations.refused.first_illegal import first_of_two
 
 test_agrees, test_ends = agreement("pack", "ARB-PACK-001", "ARB-PACK-002")
 test_refuses = refusals("pack")

@@ -5,7 +5,7 @@ import pytest
 from arbitor.conformance.draw.strategies import example
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.operations.common import agreement, int8, layouts, refusals, repetition
-from arbitor.conformance.operations.first_illegal import first_of_two
+from arbitor.conformance.operations.refused.first_illegal import first_of_two
 
 test_agrees, test_ends = agreement("pack_dense", "ARB-PACK-005")
 test_refuses = refusals("pack_dense")

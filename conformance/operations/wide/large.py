@@ -23,18 +23,22 @@ BETWEEN: dict[str, tuple[int, int]] = {
     "trits": (-1, 1), "q": (-127, 127), "q_x": (-127, 127), "q_d": (-127, 127), "q_g": (-127, 127),
     "e_x": (-12, 12), "e_d": (-12, 12), "gradient": (-(10**6), 10**6), "t_accum": (-19, 19),
     "e_g": (-3, 3), "e_accum": (-2, 2), "corr_accum": (-2, 2), "step_counter": (0, 1000),
-    "e": (HOW["e_base"], HOW["e_base"] + HOW["e_span"]),
+    "cos": (-(2**14), 2**14), "sin": (-(2**14), 2**14), "k": (-127, 127), "v": (-127, 127),
+    "top": (0, 20_000), "total": (16_383, 100_000), "e": (HOW["e_base"], HOW["e_base"] + HOW["e_span"]),
 }  # fmt: skip
 # most elements vote, and many fire; exponents move
 BUSY = HOW | {
     "rule": "scaled", "gain": 3 << 16, "accum_threshold": 5, "scale_gain": 1 << 18, "e_accum_threshold": 3,
     "seed": 2**40 + 7, "step": 5, "tensor_id": 3, "stream": 50, "first_row": 3, "first": 2**34 - 21,
+    "window": 5,
 }  # fmt: skip
 
 
 def extents_of(rows: int, columns: int, tokens: int, group_size: int) -> dict[str, int]:
-    """The letters of the table of operations for a matrix [rows, columns]."""
-    return {
+    """The letters of the table of operations for a matrix [rows, columns], or for so many sequences."""
+    half = min(max(columns // 32, 1), 128 - columns % 2)
+    sequences = {"B": rows, **dict.fromkeys("PAS", 8), "N": 2, "H": half, "D": 2 * half}
+    return sequences | {
         "R": rows, "O": rows, "V": rows, "C": columns, "I": columns, "T": tokens, "g": group_size,
         "count": rows * columns,
     }  # fmt: skip

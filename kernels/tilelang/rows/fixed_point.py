@@ -30,6 +30,10 @@ class Arithmetic:
     def __init__(self, cuda: bool) -> None:
         self.cuda = cuda
 
+    def add(self, a: Any, b: Any) -> Any:
+        """a + b."""
+        return T.ieee_add(a, b) if self.cuda else a + b
+
     def subtract(self, a: Any, b: Any) -> Any:
         """a - b."""
         return T.ieee_sub(a, b) if self.cuda else a - b

@@ -13,7 +13,7 @@ import torch
 
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.operations.common import HOW, Test
-from arbitor.conformance.operations.device_refusals import refuses_on_device
+from arbitor.conformance.operations.refused.device_refusals import refuses_on_device
 from arbitor.kernels.operations import OPERATIONS
 
 ROWS, BYTES = 1100, 280

@@ -1,0 +1,1 @@
+"""Tests of heads and attention of section 13. Import conformance/operations, judge and draw."""
