@@ -141,7 +141,7 @@ def sequence_variants() -> Iterator[Variant]:
             tile = {"SLICES": slices, "BLOCK": half}
             name = f"{kernel.__name__.removesuffix('_kernel')}, {slices} x 2 x {half}"
             yield variant(name, kernel, tile, types | TURNS, floats=True)
-    for dim, size in ((32, 64), (64, 64), (256, 32)):
+    for dim, size in ((32, 32), (64, 32), (64, 64), (128, 64), (256, 32)):
         tile = {"ROWS": ROWS_OF_A_HEAD, "DIM": dim}
         yield variant(f"exponent of a head of {dim}", exponent_kernel, tile, types, floats=True)
         for kernel in (attention_kernel, queries_kernel, positions_kernel):

@@ -12,7 +12,7 @@ import triton.language as tl
 from ...heads import MOST_DIM, scale_of
 from ..launch import block_of, pick
 
-LEAST = 32  # numbers of a head in a product of matrix units
+LEAST = 32  # of an axis over which matrix units add: numbers of a head, queries, positions
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def tile_for(q: torch.Tensor, k: torch.Tensor) -> Tile:
     """The tile of a call: smaller ones for wide heads."""
     dim = block_of(q.shape[3], LEAST, MOST_DIM)
     largest = pick(64 if dim <= 128 else 32, 256)
-    return Tile(block_of(q.shape[1], 16, largest), block_of(k.shape[1], LEAST, largest), dim)
+    return Tile(block_of(q.shape[1], LEAST, largest), block_of(k.shape[1], LEAST, largest), dim)
 
 
 def extents(q: torch.Tensor, k: torch.Tensor, window: int) -> tuple[int, ...]:
