@@ -13,6 +13,7 @@ from arbitor.conformance.draw.draws import Draws
 from arbitor.conformance.judge.target import Arguments
 
 POISON = -128
+FEW_HEADS = (1, 2, 3)  # each is programs of its own, which an interpreter takes one after another
 FEW = 200  # a head's number takes the oracle six rounded products
 ANGLES: arrays.Kinds = {
     "mixed": arrays.between(-(2**14), 2**14),
@@ -56,7 +57,8 @@ def _with_poison(draws: Draws, array: Array) -> Array:
 
 def _attended(draws: Draws) -> tuple[dict[str, Array], int]:
     """q, k and v int64, and the window."""
-    batch, heads, dim, queries, positions = draws.extents("BNDAS", share=2)
+    batch, heads = (draws.fixed.get(letter, draws.choose(FEW_HEADS)) for letter in "BN")
+    dim, queries, positions = draws.extents("DAS", share=batch * heads)
     queries, positions = min(queries, positions), max(queries, positions)
     found = {}
     for name, count in (("q", queries), ("k", positions), ("v", positions)):

@@ -21,7 +21,7 @@ MARKER = "operations(*names): what a test is about where its parameters do not s
 BEYOND_OPERATIONS = (
     "vectors", "claims", "examples", "domains", "tiles", "buffers", "pointers", "configurations", "large",
     "wide", "preconditions", "settings", "gradient_capture", "module_steps", "update_report", "trajectory",
-    "machine", "bench",
+    "machine", "bench", "rotary",
 )  # fmt: skip
 KERNELS = frozenset(f"test_{name}" for name in (*OPERATIONS, *BEYOND_OPERATIONS))
 # rooms whose own files do the same to every operation

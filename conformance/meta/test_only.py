@@ -34,6 +34,10 @@ OF_NONE = {
     "test_machine_code.py::test_what_is_inexact",
     "test_machine_code.py::test_opcodes_are_read_off_the_listing",
     "test_preconditions.py::test_nothing_that_is_narrower_than_its_dtype_is_left_out",
+    "test_rotary.py::test_no_cosine_is_near_a_half",
+    "test_rotary.py::test_refuses",
+    "test_rotary.py::test_the_angles_are_those_of_rotary_positions",
+    "test_rotary.py::test_three_tables_agree",
     "test_settings.py::test_another_rounding_is_refused",
     "test_settings.py::test_optimised_python",
 }

@@ -28,7 +28,7 @@ QUIET = ("-q", "--tb=short", "-p", "no:cacheprovider", "--examples", "unshrunk")
 # test files that judge the reference, beside those of the operations
 OF_THE_REFERENCE = (
     "reference", "reference_update", "reference_moment", "reference_refusals", "module_steps", "vectors",
-    "domains", "tiles", "buffers", "preconditions", "trajectory", "tokens",
+    "domains", "tiles", "buffers", "preconditions", "trajectory", "tokens", "rotary",
 )  # fmt: skip
 # what a server imports once; on a GPU nothing that may wake the driver, which does not outlive a fork
 PACKAGES = {

@@ -105,9 +105,9 @@ def test_poison_of_the_forward_is_poison_here(target: Target) -> None:
 
 
 @pytest.mark.clause("ARB-ATT-005", "ARB-ATT-006")
-@pytest.mark.parametrize("window", [0, 1500])
-def test_a_long_sequence(target: Target, window: int) -> None:
-    """More scores than are made at a time, and more queries than a tile has."""
+def test_a_long_sequence(target: Target) -> None:
+    """More scores than are made at a time, more queries than a tile has, and a window whose last query begins
+    a tile of 64 or 256."""
     positions = 70 if "lists" in (target.judge.arrays, target.backend.arrays) else 2100
-    arguments = with_gradient(target, attended(1, positions, positions, 1, 2), window)
+    arguments = with_gradient(target, attended(1, positions, positions, 1, 2), 1538)
     target.check("attention_backward", arguments)
