@@ -55,7 +55,8 @@ def _of_array(operation: Operation, array: Array, legal: Arguments) -> Iterator[
         if dtype != tensor.dtype:
             label = f"{name} {dtype}".replace("torch.", "")
             yield Refusal(label, legal | {name: tensor.to(dtype)}, TypeError, (name, array.dtype))
-    yield Refusal(f"{name} a list", legal | {name: tensor.tolist()}, TypeError, (name, "list"))
+    finite = torch.nan_to_num(tensor, 0.0, 0.0, 0.0)  # artifacts keep lists as JSON, which has no NaN
+    yield Refusal(f"{name} a list", legal | {name: finite.tolist()}, TypeError, (name, "list"))
     yield Refusal(f"{name} of one axis more", legal | {name: tensor[None]}, ValueError, (name,))
     for axis, extent in enumerate(array.axes):
         yield Refusal(f"{name} empty along {axis}", legal | {name: tensor.narrow(axis, 0, 0)}, ValueError)

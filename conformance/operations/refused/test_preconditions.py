@@ -38,6 +38,7 @@ TABLE: Arguments = {name: STATE[name] for name in ("codes", "t_accum", "e", "mom
     "corr_accum": int16([[0, 0]] * ROWS),
     "step_counter": int32([0] * ROWS),
 }
+ATTENDED: Arguments = dict.fromkeys("qkv", int8([[[[1, 1]]]])) | {"window": 0}  # of two: -128 is of one
 LEGAL: dict[str, Arguments] = {
     "pack": {"trits": int8([[1] * COLUMNS] * ROWS)},
     "unpack": {"codes": STATE["codes"], "columns": COLUMNS},
@@ -53,6 +54,14 @@ LEGAL: dict[str, Arguments] = {
     | {"group_size": 4, "columns": COLUMNS},
     "embedding_gradient": {"tokens": int64([0] * TOKENS), "q": WIDE, "rows": ROWS},
     "embedding_update": {"tokens": int64([0] * TOKENS), "q": WIDE, "e_g": int8([0])} | TABLE | HOW | SCALE,
+    "attention": ATTENDED,
+    "attention_backward": {
+        "dy": torch.ones(1, 1, 1, 2),
+        "y": torch.ones(1, 1, 1, 2),
+        "top": int32([[[2]]]),
+        "total": int32([[[16383]]]),
+    }
+    | ATTENDED,
 }
 # beside one less than the lowest and one more than the highest that ranges.py allows
 ALSO: dict[str, list[int]] = {

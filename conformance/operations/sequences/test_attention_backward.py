@@ -22,7 +22,7 @@ test_repeats = repetition("attention_backward")
 
 def with_gradient(target: Target, arguments: Arguments, window: int, size: float = 1.0) -> Arguments:
     """The arguments of the backward of a forward, and a gradient of that size."""
-    forward = target.check("attention", arguments | {"window": window})
+    forward = target.aid("attention", arguments | {"window": window})
     dy = torch.randn(arguments["q"].shape, generator=torch.Generator().manual_seed(9)) * size
     return {"dy": dy, **{n: forward[n] for n in ("y", "top", "total")}, **arguments, "window": window}
 
