@@ -146,7 +146,9 @@ def sequence_variants() -> Iterator[Variant]:
         yield variant(f"exponent of a head of {dim}", exponent_kernel, tile, types, floats=True)
         for kernel in (attention_kernel, queries_kernel, positions_kernel):
             tile = {"QUERIES": size, "POSITIONS": size, "DIM": dim}
-            yield variant(f"{kernel.__name__}, {size} x {size} x {dim}", kernel, tile, types, floats=True)
+            yield variant(
+                f"{kernel.__name__}, {size} x {size} x {dim}", kernel, tile, types, floats=True, plain=True
+            )
 
 
 def update_variants() -> Iterator[Variant]:

@@ -64,6 +64,7 @@ class Variant:
     debug: bool = False
     product: bool = False  # it multiplies matrices
     floats: bool = False  # it computes in float32, each operation rounded by itself
+    plain: bool = False  # right first, fast later: it spills, or multiplies as Ampere does
 
     def cubin(self) -> bytes:
         """Machine code for sm_90a. Raises what the compiler raises."""
