@@ -112,8 +112,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_machine_code(variant: Any, total: Total) -> None:
-    """Compiles; its product, if it has one, is Hopper's integer wgmma; nothing is spilled, but by kernels that
-    say so. Where it computes in float32, each operation is rounded by itself (ARB-FLOAT-001)."""
+    """Compiles; its product, if it has one, is Hopper's integer wgmma; nothing is spilled, but by kernels
+    that say so. Where it computes in float32, each operation is rounded by itself (ARB-FLOAT-001)."""
     wrong = problems(opcodes(variant.cubin()), variant.product)
     if getattr(variant, "plain", False):
         assert wrong, "it is no longer plain: say so"
