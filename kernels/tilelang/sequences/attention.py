@@ -11,7 +11,19 @@ from ...layout import row_major
 from ..launch import kernel, unchecked
 from ..quantise.exponents import bits_of
 from ..rows.fixed_point import or_nan, over_block, schedule
-from .scores import TILE, cell_of, lanes, numbers_of, place_of, positions_seen, score, tile_cells, weight
+from .scores import (
+    TILE,
+    add_tile,
+    cell_of,
+    first_line,
+    lanes,
+    numbers_of,
+    place_of,
+    positions_seen,
+    score,
+    tile_cells,
+    weight,
+)
 
 NO_SCORE = -(1 << 30)
 
@@ -41,14 +53,14 @@ def attention_kernel(cuda: bool) -> Any:
         with T.Kernel(rows, threads=threads) as block:
             cells, w_of = T.alloc_shared((threads,), "int32"), of_tile((TILE,), "int32")
             found = T.alloc_local((most,), "int64")
-            row, mine, base, line, j, begin, end = (T.alloc_var("int64", init=0) for _ in range(7))
+            row, mine, base, head, line, j = (T.alloc_var("int64", init=0) for _ in range(6))
+            begin, end, first = (T.alloc_var("int64", init=0) for _ in range(3))
             z, w, sums, lost, bits = (T.alloc_var("int32", init=0) for _ in range(5))
             largest, value = T.alloc_var("int32", init=NO_SCORE), T.alloc_var("float32", init=0.0)
             for t in T.Parallel(threads):
                 place_of(row, mine, block, queries, heads)
                 positions_seen(begin, end, row, queries, positions, window)
-                base = T.Cast("int64", block) // queries
-                base = base // heads * positions * heads + base % heads
+                first_line(base, head, block, queries, positions, heads)
                 for c in T.unroll(most):
                     found[c] = T.int64(0)
                 if q[mine, 0] == POISON:
@@ -76,15 +88,8 @@ def attention_kernel(cuda: bool) -> Any:
                         sums = sums + w
                         w_of[cell_of(m, t, threads)] = w
                 for t in T.Parallel(threads):
-                    for c in T.serial(most):
-                        if c * threads + t < dim:
-                            for m in T.serial(TILE):
-                                j = begin + tile * TILE + m
-                                if j < end:
-                                    line = base + j * heads
-                                    found[c] = found[c] + T.Cast("int64", w_of[m]) * T.Cast(
-                                        "int64", v[line, c * threads + t]
-                                    )
+                    first = begin + tile * TILE
+                    add_tile(found, w_of, v, first, end, base, (heads, dim, threads, t, most))
             over_block(sums, cells, threads, add)
             for t in T.Parallel(threads):
                 for c in T.serial(most):

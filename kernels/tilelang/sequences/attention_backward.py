@@ -14,7 +14,9 @@ from ..quantise.exponents import INFINITY_BITS, bits_of, exponent_of, magnitude
 from ..rows.fixed_point import Arithmetic, fine, is_poisoned, or_nan, over_block, schedule, shifted
 from .scores import (
     TILE,
+    add_tile,
     cell_of,
+    first_line,
     lanes,
     numbers_of,
     place_of,
@@ -40,7 +42,7 @@ def gradient_of(g: T.Ref, change: Any, total: Any, exact: Arithmetic) -> None:
 @kernel
 @unchecked
 def exponent_kernel(cuda: bool) -> Any:
-    """e int32 [B * N] of each head: 127 where a G, or an y, is not finite."""
+    """e int32 [B * N] of each head: 127 where a G, or a y, is not finite."""
     rows, dim, all_heads = T.dynamic("rows", "int64"), T.dynamic("dim", "int64"), T.dynamic("all", "int64")
     threads, exact = schedule(cuda)
 
@@ -144,15 +146,15 @@ def queries_kernel(cuda: bool) -> Any:
         with T.Kernel(rows, threads=threads) as block:
             wide, slopes = T.alloc_shared((threads,), "int64"), of_tile((TILE,), "int32")
             found = T.alloc_local((most,), "int64")
-            row, mine, base, line, j, begin, end, mean, m_o = (T.alloc_var("int64", init=0) for _ in range(9))
+            row, mine, base, head, line, j = (T.alloc_var("int64", init=0) for _ in range(6))
+            begin, end, first, mean, m_o = (T.alloc_var("int64", init=0) for _ in range(5))
             z, w, ds, largest, power, by, bits = (T.alloc_var("int32", init=0) for _ in range(7))
             g = T.alloc_var("float32", init=0.0)
             for t in T.Parallel(threads):
                 place_of(row, mine, block, queries, heads)
                 positions_seen(begin, end, row, queries, positions, window)
-                base = T.Cast("int64", block) // queries
-                power = e[base]
-                base = base // heads * positions * heads + base % heads
+                first_line(base, head, block, queries, positions, heads)
+                power = e[head]
                 largest = top[mine]
                 for c in T.serial(most):
                     found[c] = T.int64(0)
@@ -180,15 +182,8 @@ def queries_kernel(cuda: bool) -> Any:
                             slope(ds, w, f, mine, v, line, mean, dim, s)
                         slopes[cell_of(m, t, threads)] = ds
                 for t in T.Parallel(threads):
-                    for c in T.serial(most):
-                        if c * threads + t < dim:
-                            for m in T.serial(TILE):
-                                j = begin + tile * TILE + m
-                                if j < end:
-                                    line = base + j * heads
-                                    found[c] = found[c] + T.Cast("int64", slopes[m]) * T.Cast(
-                                        "int64", k[line, c * threads + t]
-                                    )
+                    first = begin + tile * TILE
+                    add_tile(found, slopes, k, first, end, base, (heads, dim, threads, t, most))
             for t in T.Parallel(threads):
                 by = s + power - 30 - u
                 for c in T.serial(most):
@@ -229,14 +224,14 @@ def positions_kernel(cuda: bool) -> Any:
         with T.Kernel(lines, threads=threads) as block:
             slopes, w_of = of_tile((TILE,), "int32"), of_tile((TILE,), "int32")
             of_k, of_v = T.alloc_local((most,), "int64"), T.alloc_local((most,), "int64")
-            row, mine, base, line, i, begin, end, mean = (T.alloc_var("int64", init=0) for _ in range(8))
+            row, mine, base, head, line, i = (T.alloc_var("int64", init=0) for _ in range(6))
+            begin, end, first, mean = (T.alloc_var("int64", init=0) for _ in range(4))
             z, w, ds, largest, power, by, bits = (T.alloc_var("int32", init=0) for _ in range(7))
             for _t in T.Parallel(threads):
                 place_of(row, mine, block, positions, heads)
                 queries_that_see(begin, end, row, queries, positions, window)
-                base = T.Cast("int64", block) // positions
-                power = e[base]
-                base = base // heads * queries * heads + base % heads
+                first_line(base, head, block, positions, queries, heads)
+                power = e[head]
                 for c in T.serial(most):
                     of_k[c] = T.int64(0)
                     of_v[c] = T.int64(0)
@@ -256,18 +251,9 @@ def positions_kernel(cuda: bool) -> Any:
                         slopes[cell_of(m, t, threads)] = ds
                         w_of[cell_of(m, t, threads)] = w
                 for t in T.Parallel(threads):
-                    for c in T.serial(most):
-                        if c * threads + t < dim:
-                            for m in T.serial(TILE):
-                                i = begin + tile * TILE + m
-                                if i < end:
-                                    line = base + i * heads
-                                    of_k[c] = of_k[c] + T.Cast("int64", slopes[m]) * T.Cast(
-                                        "int64", q[line, c * threads + t]
-                                    )
-                                    of_v[c] = of_v[c] + T.Cast("int64", w_of[m]) * T.Cast(
-                                        "int64", f[line, c * threads + t]
-                                    )
+                    first = begin + tile * TILE
+                    add_tile(of_k, slopes, q, first, end, base, (heads, dim, threads, t, most))
+                    add_tile(of_v, w_of, f, first, end, base, (heads, dim, threads, t, most))
             for t in T.Parallel(threads):
                 for c in T.serial(most):
                     if c * threads + t < dim:

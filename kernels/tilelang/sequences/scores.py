@@ -43,6 +43,14 @@ def place_of(row: T.Ref, line: T.Ref, block: Any, count: Any, heads: Any) -> Non
 
 
 @T.macro
+def first_line(line: T.Ref, head: T.Ref, block: Any, count: Any, other: Any, heads: Any) -> None:
+    """Of that block: its head among those of all sequences, and the first line of it in [B * O * N, D]; the
+    next one is `heads` lines on."""
+    head = T.Cast("int64", block) // count
+    line = head // heads * other * heads + head % heads  # noqa: F841  (a reference)
+
+
+@T.macro
 def score(z: T.Ref, q: Any, mine: T.Ref, k: Any, line: T.Ref, dim: Any) -> None:
     """z int32 of two lines."""
     z = T.int32(0)
@@ -66,6 +74,22 @@ def weight(w: T.Ref, top: T.Ref, z: T.Ref, u: Any) -> None:
     w = (T.int32(1485659542) - w * z) >> 16
     w = (T.int32(2147385344) - w * z) >> 16
     w = (w + (T.int32(1) << n)) >> (n + 1)
+
+
+@T.macro
+def add_tile(found: Any, cells: Any, x: Any, first: T.Ref, end: T.Ref, base: T.Ref, of: Any) -> None:
+    """Adds the products of a tile's cells and its rows of x to `found` int64, a number of a head each: rows
+    from `first` on, below `end`, from line `base` on. `of`: heads, dim, threads, a thread, numbers of it."""
+    heads, dim, threads, t, most = of
+    row = T.alloc_var("int64", init=0)
+    for c in T.serial(most):
+        if c * threads + t < dim:
+            for m in T.serial(TILE):
+                row = first + m
+                if row < end:
+                    found[c] = found[c] + T.Cast("int64", cells[m]) * T.Cast(
+                        "int64", x[base + row * heads, c * threads + t]
+                    )
 
 
 @T.macro

@@ -13,7 +13,19 @@ from ..launch import float_overflow, pick, require_device
 from ..quantise.exponents import exponent_of, fraction, magnitude
 from ..rows.fixed_point import EXACT, nan_where, shifted
 from .attention import reach
-from .scores import extents, planes, row_of, rows_at, rows_of, seen, tile_for, weights, wide_dot, wider_dot
+from .scores import (
+    extents,
+    planes,
+    row_of,
+    rows_at,
+    rows_of,
+    seen,
+    tile_for,
+    weighted,
+    weights,
+    wide_dot,
+    wider_dot,
+)
 
 ROWS = pick(16, 256)  # of a head, at a time, for its exponent
 LN_2 = tl.constexpr(0.6931471824645996)
@@ -31,7 +43,7 @@ def gradient_of(dy, total, head, i, heads, queries, dim, DIM: tl.constexpr):
 def exponent_kernel(
     dy, y, total, e, queries, positions, heads, dim, window, u, ROWS: tl.constexpr, DIM: tl.constexpr
 ):
-    """e int32 [B * N]: of all G of a head; 127 where one, or an y, is not finite."""
+    """e int32 [B * N]: of all G of a head; 127 where one, or a y, is not finite."""
     head = tl.program_id(0).to(tl.int64)
     largest = 0
     for start in range(0, queries, ROWS):
@@ -89,13 +101,8 @@ def queries_kernel(
 @triton.jit
 def wide_weighted(w, f):
     """int64 product of weights int32 [X, Y], 14 bits, and int32 of 24 bits [Y, Z]."""
-    high, low = (w >> 7).to(tl.int8), (w & 127).to(tl.int8)
-    a, b, c = planes(f)
-    upper = tl.dot(high, a, out_dtype=tl.int32).to(tl.int64) << 16
-    upper += (tl.dot(high, b, out_dtype=tl.int32).to(tl.int64) << 8) + tl.dot(high, c, out_dtype=tl.int32)
-    lower = tl.dot(low, a, out_dtype=tl.int32).to(tl.int64) << 16
-    lower += (tl.dot(low, b, out_dtype=tl.int32).to(tl.int64) << 8) + tl.dot(low, c, out_dtype=tl.int32)
-    return (upper << 7) + lower
+    high, middle, low = planes(f)
+    return (weighted(w, high) << 16) + (weighted(w, middle) << 8) + weighted(w, low)
 
 
 @triton.jit(do_not_specialize=["queries", "positions", "window"])
