@@ -17,7 +17,7 @@ from arbitor.kernels.plugins.sources import is_strange
 from arbitor.kernels.registry import BACKENDS
 
 MARKER = "operations(*names): what a test is about where its parameters do not say"
-# test files, beside those of the operations, whose results are a backend's doing (--kernels)
+# test files, beside those of the operations, of what a backend or the reference gives (--kernels)
 BEYOND_OPERATIONS = (
     "vectors", "claims", "examples", "domains", "tiles", "buffers", "pointers", "configurations", "large",
     "wide", "preconditions", "settings", "gradient_capture", "module_steps", "update_report", "trajectory",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from arbitor.conformance.oracle.sequences import phases
+from arbitor.conformance.oracle.rotary import phases
 from arbitor.kernels.rotary import rotary as of_the_runtime
 from arbitor.reference.sequences.rotary import rotary as of_the_reference
 

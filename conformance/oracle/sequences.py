@@ -1,4 +1,4 @@
-"""Section 13 over nested lists: heads, attention, and the angles of positions."""
+"""Section 13 over nested lists: heads and attention."""
 
 from fractions import Fraction
 from math import isqrt
@@ -14,8 +14,6 @@ _POISON = -128
 _LOG2_E = 0x171547652B82FE  # times 2^-52
 _LN_2 = 0x3F317218
 _ONE = f32.power(0)
-# pi to 70 decimals
-_PI = Fraction(31415926535897932384626433832795028841971693993751058209749445923078164, 10**70)
 
 
 def _extents(name: str, values: Any, rank: int) -> list[int]:
@@ -50,32 +48,6 @@ def power(f: int) -> int:
     for constant in (498026175, 1485659542, 2147385344):
         p = (constant - p * f) // 65536
     return p
-
-
-# -- ARB-ROT-001
-
-
-def _tenth_power(i: int, half: int) -> Fraction:
-    """10000^(-i / half), within 2^-200 of it: the root of index `half` by bisection."""
-    low, high = 0, 1 << 220
-    target = Fraction(1, 10**4) ** i
-    while high - low > 1:
-        middle = (low + high) // 2
-        if Fraction(middle, 1 << 220) ** half <= target:
-            low = middle
-        else:
-            high = middle
-    return Fraction(low, 1 << 220)
-
-
-def phases(first: int, count: int, head_dim: int) -> list[Vector]:
-    """The phases [count, head_dim / 2], in 2^-16 of a turn."""
-    half = head_dim // 2
-    steps = [int((1 << 64) * _tenth_power(i, half) / (2 * _PI)) for i in range(half)]
-    return [
-        [((t * step % (1 << 64) + (1 << 47)) >> 48) % 65536 for step in steps]
-        for t in range(first, first + count)
-    ]
 
 
 # -- heads

@@ -28,6 +28,30 @@ from .scores import (
 NO_SCORE = -(1 << 30)
 
 
+@T.macro
+def look(
+    largest: T.Ref, lost: T.Ref, slices: tuple[Any, Any, Any], mine: T.Ref, base: T.Ref, seen: Any, of: Any
+) -> None:
+    """The largest score of every `threads`-th of the positions seen, and whether one is poisoned. `slices`:
+    q, k, v; `seen`: begin and end; `of`: heads, dim, threads, the thread."""
+    q, k, v = slices
+    begin, end = seen
+    heads, dim, threads, t = of
+    j, line = T.alloc_var("int64", init=0), T.alloc_var("int64", init=0)
+    z = T.alloc_var("int32", init=0)
+    if q[mine, 0] == POISON:
+        lost = 1
+    j = begin + t
+    while j < end:
+        line = base + j * heads
+        score(z, q, mine, k, line, dim)
+        if z > largest:
+            largest = z
+        if (k[line, 0] == POISON) | (v[line, 0] == POISON):
+            lost = 1  # noqa: F841  (a reference)
+        j = j + threads
+
+
 @kernel
 @unchecked
 def attention_kernel(cuda: bool) -> Any:
@@ -63,17 +87,7 @@ def attention_kernel(cuda: bool) -> Any:
                 first_line(base, head, block, queries, positions, heads)
                 for c in T.unroll(most):
                     found[c] = T.int64(0)
-                if q[mine, 0] == POISON:
-                    lost = 1
-                j = begin + t
-                while j < end:
-                    line = base + j * heads
-                    score(z, q, mine, k, line, dim)
-                    if z > largest:
-                        largest = z
-                    if (k[line, 0] == POISON) | (v[line, 0] == POISON):
-                        lost = 1
-                    j = j + threads
+                look(largest, lost, (q, k, v), mine, base, (begin, end), (heads, dim, threads, t))
             over_block(largest, cells, threads, T.max)
             over_block(lost, cells, threads, T.max)
             for tile in T.serial((end - begin + TILE - 1) // TILE):

@@ -94,6 +94,25 @@ def m_of(m: T.Ref, y: Any, exact: Arithmetic) -> None:
 
 
 @T.macro
+def prepare(
+    f: Any, mean: T.Ref, mine: T.Ref, power: T.Ref, given: tuple[Any, Any, Any], of: Any, exact: Arithmetic
+) -> None:
+    """f of a thread's numbers of a query, and what they add to its mean. `given`: dy, y, total; `of`: dim,
+    threads, the thread, and how many numbers it has at most."""
+    dy, y, total = given
+    dim, threads, t, most = of
+    g, bits = T.alloc_var("float32", init=0.0), T.alloc_var("int32", init=0)
+    m = T.alloc_var("int64", init=0)
+    for c in T.serial(most):
+        if c * threads + t < dim:
+            gradient_of(g, dy[mine, c * threads + t], total[mine], exact)
+            bits = fine(g, power)
+            f[mine, c * threads + t] = bits
+            m_of(m, y[mine, c * threads + t], exact)
+            mean = mean + T.Cast("int64", bits) * m
+
+
+@T.macro
 def slope(ds: T.Ref, w: T.Ref, f: Any, of: Any, v: Any, at: Any, mean: T.Ref, dim: Any, s: Any) -> None:
     """ds int32 (ARB-ATT-005) of a weight, row `of` of f and row `at` of v."""
     d = T.alloc_var("int64", init=0)
@@ -147,9 +166,8 @@ def queries_kernel(cuda: bool) -> Any:
             wide, slopes = T.alloc_shared((threads,), "int64"), of_tile((TILE,), "int32")
             found = T.alloc_local((most,), "int64")
             row, mine, base, head, line, j = (T.alloc_var("int64", init=0) for _ in range(6))
-            begin, end, first, mean, m_o = (T.alloc_var("int64", init=0) for _ in range(5))
+            begin, end, first, mean = (T.alloc_var("int64", init=0) for _ in range(4))
             z, w, ds, largest, power, by, bits = (T.alloc_var("int32", init=0) for _ in range(7))
-            g = T.alloc_var("float32", init=0.0)
             for t in T.Parallel(threads):
                 place_of(row, mine, block, queries, heads)
                 positions_seen(begin, end, row, queries, positions, window)
@@ -158,12 +176,7 @@ def queries_kernel(cuda: bool) -> Any:
                 largest = top[mine]
                 for c in T.serial(most):
                     found[c] = T.int64(0)
-                    if c * threads + t < dim:
-                        gradient_of(g, dy[mine, c * threads + t], total[mine], exact)
-                        bits = fine(g, power)
-                        f[mine, c * threads + t] = bits
-                        m_of(m_o, y[mine, c * threads + t], exact)
-                        mean = mean + T.Cast("int64", bits) * m_o
+                prepare(f, mean, mine, power, (dy, y, total), (dim, threads, t, most), exact)
             over_block(mean, wide, threads, add)
             for t in T.Parallel(threads):
                 mean = (mean + 128) >> 8
