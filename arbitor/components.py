@@ -1,4 +1,4 @@
-"""The ternary modules: TernaryLinear, TernaryEmbeddingTable, and the norm without parameters.
+"""The ternary modules: TernaryLinear and TernaryEmbeddingTable.
 
 Their whole state is integers in buffers (ARB-STATE-001). Forward and backward go through a backend by name;
 the update is driven from outside (`update.py`) in two steps, `prepare` and `apply`, so that a poisoned
@@ -29,12 +29,6 @@ def initial_exponent(in_features: int) -> int:
     while 3 * 4 ** (r + 1) <= 4 * in_features:
         r += 1
     return -r
-
-
-def rms_norm(x: torch.Tensor) -> torch.Tensor:
-    """x / RMS(x) along the last axis, in float32; no gain, no bias."""
-    x = x.float()
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
 
 
 class TernaryModule(Trainable):

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from .attention import CausalAttention, rotary_angles
-from .components import rms_norm
+from arbitor.kernels.heads import MOST_DIM
+
+from .attention import CausalAttention
+from .between.uncompiled import uncompiled
 from .modalities import CLASS_TOKEN, MU, NO_LABEL, ImageShape, frames, label_tokens
-from .moe import ExpertUse, MixtureOfExperts, mlp, mlp_parts
+from .moe import ExpertUse, MixtureOfExperts, mean_of, mlp, mlp_parts
 from .parts import Parts, TernaryParts
 from .runtime import reset_runtime_state
 from .update import Components, UpdateReport, ternary_modules, update_memory
@@ -54,6 +56,11 @@ class ARBConfig:
                 f"d_model must be a multiple of 2 * heads (rotary pairs), "
                 f"got {self.d_model} and {self.heads} heads"
             )
+        if self.d_model // self.heads > MOST_DIM:
+            raise ValueError(
+                f"a head has at most {MOST_DIM} numbers (ARB-ATT-001), got d_model {self.d_model} of "
+                f"{self.heads} heads: give {-(-self.d_model // MOST_DIM)} heads or more"
+            )
         if self.window is not None and self.window < 1:
             raise ValueError(f"window must be at least 1, got {self.window}")
         for name in ("max_moe_iters", "frame", "times"):
@@ -69,6 +76,7 @@ class Block(nn.Module):
     def __init__(self, config: ARBConfig, parts: Parts) -> None:
         super().__init__()
         hidden = config.mlp_ratio * config.d_model
+        self.work = parts.work
         self.attention = CausalAttention(config.d_model, config.heads, config.window, parts)
         if config.experts:
             shape = (config.experts, config.top_k, config.max_moe_iters)
@@ -77,13 +85,11 @@ class Block(nn.Module):
             self.moe = None
             self.up, self.down = mlp_parts(config.d_model, hidden, parts)
 
-    def forward(
-        self, x: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], stateful: bool, causal: bool = True
-    ) -> torch.Tensor:
-        """x float32 [B, T, d] -> [B, T, d]."""
-        x = x + self.attention(rms_norm(x), angles, stateful, causal)
+    def forward(self, x: torch.Tensor, start: int, stateful: bool, causal: bool = True) -> torch.Tensor:
+        """x float32 [B, T, d] of the positions from `start` on -> [B, T, d]."""
+        x = x + self.attention(self.work.norm(x), start, stateful, causal)
         if self.moe is None:
-            return x + mlp(rms_norm(x), self.up, self.down)
+            return x + mlp(self.work.norm(x), self.up, self.down, self.work)
         y: torch.Tensor = self.moe(x)
         return y
 
@@ -91,8 +97,9 @@ class Block(nn.Module):
 class ARBModel(nn.Module):
     """Ternary transformer: `forward` takes tokens int64 [B, T] to logits float32 [B, T, 288].
 
-    `parts` makes the projections and tables; the default makes ternary ones, the trainers' twins pass their
-    own. `vision`, `audio` and `denoise` are there if their flag was given (ARB-MODEL-004).
+    `parts` makes the projections and tables, and has the `work` between them (between/work.py); the default
+    makes ternary ones and sums integers, the trainers' twins pass their own. `vision`, `audio` and `denoise`
+    are there if their flag was given (ARB-MODEL-004).
     """
 
     FLAGS = ("enable_vision", "enable_audio", "enable_diffusion")
@@ -110,6 +117,7 @@ class ARBModel(nn.Module):
         self.config = config = config or ARBConfig()
         parts = parts or TernaryParts(config.seed, config.group_size, config.e_span, backend)
         d, image = config.d_model, config.image
+        self.work = parts.work
         self.embedding = parts.embedding(VOCABULARY, d)
         self.blocks = nn.ModuleList(Block(config, parts) for _ in range(config.layers))
         self.head = parts.linear(d, VOCABULARY)
@@ -140,6 +148,7 @@ class ARBModel(nn.Module):
         if not hasattr(self, part):
             raise ValueError(f"this model was made without {flag}=True")
 
+    @uncompiled
     def forward(self, tokens: torch.Tensor, *, stateful: bool = False) -> torch.Tensor:
         """tokens int64 [B, T] -> logits float32 [B, T, 288].
 
@@ -159,10 +168,11 @@ class ARBModel(nn.Module):
             raise
 
     def _logits(self, tokens: torch.Tensor, stateful: bool = False) -> torch.Tensor:
-        hidden = self._trunk(rms_norm(self.embedding(tokens)), stateful)
+        hidden = self._trunk(self._rows(tokens), stateful)
         logits: torch.Tensor = self.head(hidden)
         return logits
 
+    @uncompiled
     def vision(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """images float32 [B, C, S, S] -> class logits [B, classes], next patches [B, count - 1, width]."""
         self._require("patches_in", "enable_vision")
@@ -173,6 +183,7 @@ class ARBModel(nn.Module):
         patches_after: torch.Tensor = self.next_patch(hidden[:, :-2])
         return classes, patches_after
 
+    @uncompiled
     def audio(self, waveform: torch.Tensor) -> torch.Tensor:
         """waveform float32 [B, S] in -1..1 -> logits [B, F, frame, 256] of the codes of the next frame."""
         self._require("frames_in", "enable_audio")
@@ -180,6 +191,7 @@ class ARBModel(nn.Module):
         logits: torch.Tensor = self.codes_head(hidden).unflatten(-1, (self.config.frame, MU + 1))
         return logits
 
+    @uncompiled
     def denoise(
         self, noised: torch.Tensor, times: torch.Tensor, labels: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -188,28 +200,27 @@ class ARBModel(nn.Module):
         shape = self.config.image
         patches = self.noised_in(shape.patches(noised))
         tokens = label_tokens(torch.full_like(times, NO_LABEL) if labels is None else labels, shape.classes)
-        ahead = torch.stack([rms_norm(self.time_table(times)), self._rows(tokens)], dim=1)
+        ahead = torch.stack([self.work.norm(self.time_table(times)), self._rows(tokens)], dim=1)
         hidden = self._trunk(torch.cat([ahead, patches], dim=1), causal=False)
         return shape.images(self.clean_head(hidden[:, 2:]))
 
     def _rows(self, tokens: torch.Tensor) -> torch.Tensor:
-        return rms_norm(self.embedding(tokens))
+        return self.work.norm(self.embedding(tokens))
 
     def _trunk(self, x: torch.Tensor, stateful: bool = False, causal: bool = True) -> torch.Tensor:
         """x float32 [B, T, d] through all blocks, normalised for a head."""
         start = self._position if stateful else 0
-        angles = self._angles(start, x.shape[1], x.device)
         for block in self.blocks:
-            x = block(x, angles, stateful, causal)
+            x = block(x, start, stateful, causal)
         if stateful:
             self._position += x.shape[1]
-        return rms_norm(x)
+        return self.work.norm(x)
 
     def auxiliary_loss(self) -> torch.Tensor | None:
         """Mean balance loss of the experts since it was last taken, or None without any (ARB-MOE-004)."""
         taken = [module.take_balance() for module in self._experts()]
         found = [loss for loss in taken if loss is not None]
-        return torch.stack(found).mean() if found else None
+        return mean_of(found)
 
     def take_expert_use(self) -> list[ExpertUse]:
         """What the experts of each block did since it was last taken, empty without any; forgets it."""
@@ -218,9 +229,6 @@ class ARBModel(nn.Module):
 
     def _experts(self) -> list[MixtureOfExperts]:
         return [module for module in self.modules() if isinstance(module, MixtureOfExperts)]
-
-    def _angles(self, start: int, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        return rotary_angles(start, count, self.config.d_model // self.config.heads, device)
 
     def reset_runtime_state(self) -> None:
         """Forget the tokens of earlier stateful calls (ARB-RUN-010)."""

@@ -15,16 +15,21 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .components import rms_norm
+from .between.work import Work
 from .parts import Parts
 
 DONE = 1 / 16  # of a token is left when it is done; with a half nothing learns to go on (ARB-MOE-002)
 
 
-def mlp(x: torch.Tensor, up: nn.Module, down: nn.Module) -> torch.Tensor:
+def mlp(x: torch.Tensor, up: nn.Module, down: nn.Module, work: Work) -> torch.Tensor:
     """relu-squared MLP of normalised x float32 [..., d], a norm before its second projection too."""
-    y: torch.Tensor = down(rms_norm(up(x).relu().square()))
+    y: torch.Tensor = down(work.norm(up(x).relu().square()))
     return y
+
+
+def mean_of(scalars: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Their mean, None of none: one sum after another, where torch's own mean has an order of its own."""
+    return sum(scalars[1:], start=scalars[0]) * (1 / len(scalars)) if scalars else None
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,12 @@ class Expert(nn.Module):
 
     def __init__(self, d_model: int, hidden: int, parts: Parts) -> None:
         super().__init__()
+        self.work = parts.work
         self.up, self.down = mlp_parts(d_model, hidden, parts)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x is already normalised."""
-        return mlp(x, self.up, self.down)
+        return mlp(x, self.up, self.down, self.work)
 
 
 class MixtureOfExperts(nn.Module):
@@ -84,7 +90,7 @@ class MixtureOfExperts(nn.Module):
         self, d_model: int, hidden: int, experts: int, top_k: int, max_iters: int, parts: Parts
     ) -> None:
         super().__init__()
-        self.top_k, self.max_iters = top_k, max_iters
+        self.top_k, self.max_iters, self.work = top_k, max_iters, parts.work
         self.router = parts.linear(d_model, experts + 1)
         self.experts = nn.ModuleList(Expert(d_model, hidden, parts) for _ in range(experts))
         self.reset_runtime_state()
@@ -101,48 +107,49 @@ class MixtureOfExperts(nn.Module):
         rows, keep = torch.arange(len(flat), device=x.device), flat.new_ones(len(flat), 1)
         self._tokens += len(flat)
         for number in range(self.max_iters):
-            h = rms_norm(flat[rows])
+            h = self.work.norm(flat[rows])
             logits = self.router(h)
             if number:
-                keep = keep * torch.sigmoid(-logits[:, -1:])
+                keep = keep * self.work.sigmoid(-logits[:, -1:])
                 going = (keep.detach() >= DONE).flatten()
                 rows, keep, h, logits = rows[going], keep[going], h[going], logits[going]
                 if not len(rows):
                     break
             self._passes += len(rows)
-            flat = flat.index_put((rows,), flat[rows] + keep * self._mix(h, logits[:, :-1]))
+            change = self._mix(h, logits[:, :-1])
+            if number:
+                change = self.work.weighted(keep, change.unsqueeze(1))
+            flat = flat.index_put((rows,), flat[rows] + change)
         return flat.view_as(x)
 
     def _mix(self, h: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """h [n, d], logits [n, E] -> weighted outputs of the chosen experts [n, d]."""
-        p = logits.softmax(-1)
+        alone = len(self.experts) == 1
+        p = torch.ones_like(logits) if alone else self.work.softmax(logits)
         ordered, order = p.sort(dim=-1, descending=True, stable=True)
         weights, chosen = ordered[:, : self.top_k], order[:, : self.top_k]
         if self.top_k > 1:
-            weights = weights / weights.sum(-1, keepdim=True)
-        outputs = h.new_zeros(*chosen.shape, h.shape[-1])
+            weights = self.work.shares(weights)
+        inputs = self.work.spread(h, self.top_k)
+        outputs = torch.zeros_like(inputs)
         for number, expert in enumerate(self.experts):
-            tokens, slots = (chosen == number).nonzero(as_tuple=True)
-            if len(tokens):
-                outputs = outputs.index_put((tokens, slots), expert(h[tokens]))
+            taken = (chosen == number).nonzero(as_tuple=True)
+            if len(taken[0]):
+                outputs = outputs.index_put(taken, expert(inputs[taken]))
         self._count(p, chosen)
-        mixed = weights[:, 0, None] * outputs[:, 0]
-        for slot in range(1, self.top_k):
-            mixed = mixed + weights[:, slot, None] * outputs[:, slot]
-        return mixed
+        return self.work.weighted(weights, outputs)
 
     def _count(self, p: torch.Tensor, chosen: torch.Tensor) -> None:
         experts = len(self.experts)
         usage = torch.bincount(chosen.flatten(), minlength=experts)
         self._usage = usage if self._usage is None else self._usage + usage
         if p.requires_grad:
-            shares = usage.to(p.dtype) / usage.sum()  # of two integers it is of the default dtype
-            self._balance.append(experts * (shares * p.mean(0)).sum())
+            self._balance.append(self.work.balance(p, usage))
 
     def take_balance(self) -> torch.Tensor | None:
         """The mean balance loss of the passes since the last call of this, None without any; forgets them."""
         taken, self._balance = self._balance, []
-        return torch.stack(taken).mean() if taken else None
+        return mean_of(taken)
 
     def take_use(self) -> ExpertUse | None:
         """What was chosen since this was last taken, None without any; forgets it."""

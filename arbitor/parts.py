@@ -10,12 +10,16 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from .between.exact import ExactWork
+from .between.work import Work
 from .components import TernaryEmbeddingTable, TernaryLinear
 from .state import read_numbers
 
 
 class Parts(Protocol):
-    """Makes the weight-bearing modules of a model, in construction order."""
+    """Makes the weight-bearing modules of a model, in construction order, and has the work between them."""
+
+    work: Work
 
     def linear(self, in_features: int, out_features: int, **options: Any) -> nn.Module:
         """A projection [..., I] -> [..., O] without bias; `options` are those of a TernaryLinear."""
@@ -33,6 +37,7 @@ class TernaryParts:
     def __init__(self, seed: int, group_size: int, e_span: int, backend: str | None) -> None:
         self._ids = itertools.count()
         self._seed, self._group_size, self._e_span, self._backend = seed, group_size, e_span, backend
+        self.work: Work = ExactWork(backend)
 
     def linear(self, in_features: int, out_features: int, **options: Any) -> TernaryLinear:
         """A TernaryLinear with the next tensor_id."""

@@ -92,8 +92,8 @@ FAMILIES: dict[str, str] = {
     "losses": "softmax softmax_backward sigmoid cross_entropy squared_error",
     "sequences": "heads heads_backward attention attention_backward",
 }
-# what ARBModel and its trainers call; section 13 is for models to come
-OF_MODELS = tuple(
+# what ternary layers call; ARBModel and its trainers call section 13 too
+OF_LAYERS = tuple(
     name
     for family, names in FAMILIES.items()
     if family not in ("rows", "losses", "sequences")

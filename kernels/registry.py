@@ -24,7 +24,7 @@ import torch
 
 from .ambient import guarded
 from .checks import check_call
-from .operations import OF_MODELS, OPERATIONS, Operation
+from .operations import OF_LAYERS, OPERATIONS, Operation
 from .plugins import sources
 from .plugins.adapters import ADAPTERS
 from .plugins.capabilities import Capabilities, declared_by
@@ -79,9 +79,9 @@ class Backend:
         return self.capabilities.gaps if self.capabilities is not None else ()
 
     @property
-    def gaps_of_models(self) -> tuple[str, ...]:
-        """Those that ARBModel calls."""
-        return tuple(name for name in self.gaps if name in OF_MODELS)
+    def gaps_of_layers(self) -> tuple[str, ...]:
+        """Those that a ternary layer calls."""
+        return tuple(name for name in self.gaps if name in OF_LAYERS)
 
     def lacks(self, operation: str) -> str | None:
         """That the operation is not declared, in words, or None."""

@@ -57,14 +57,10 @@ def rotary(first: int, count: int, head_dim: int) -> tuple[torch.Tensor, torch.T
         if not low <= value <= high or (name == "head_dim" and value % 2):
             even = "an even number in " if name == "head_dim" else ""
             raise ValueError(f"{name} must be {even}{low}..{high}, got {value}")
-    mask, half_phase = (1 << 64) - 1, 1 << 47
-    phases = torch.tensor(
-        [
-            [(((first + t) * turn & mask) + half_phase >> 48) % TURN for turn in _turns(head_dim // 2)]
-            for t in range(count)
-        ],
-        dtype=torch.int64,
-        device="cpu",
-    )
+    turns = torch.tensor(_turns(head_dim // 2), dtype=torch.int64, device="cpu")
+    positions = torch.arange(first, first + count, dtype=torch.int64, device="cpu")
+    phases = (
+        positions[:, None] * turns + (1 << 47)
+    ) >> 48 & TURN - 1  # products wrap at 2^64, as they are to
     table = _cosines()
     return table[phases], table[(phases - TURN // 4) % TURN]

@@ -18,6 +18,8 @@ from torch import nn
 
 from arbitor.kernels.ambient import plain
 
+from .float_work import FloatWork
+
 
 class FloatLinear(nn.Linear):
     """A float32 projection without bias, weights drawn with variance 1/I."""
@@ -58,7 +60,7 @@ class BaselineParts:
         kinds: dict[str, type[FloatLinear]] = {"ste": SteLinear, "float": FloatLinear}
         if kind not in kinds:
             raise ValueError(f"unknown baseline {kind!r}; known: {', '.join(kinds)}")
-        self._linear = kinds[kind]
+        self._linear, self.work = kinds[kind], FloatWork()
         self._random = torch.Generator("cpu").manual_seed(seed).get_state()
 
     def linear(self, in_features: int, out_features: int, **options: Any) -> nn.Module:

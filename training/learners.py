@@ -107,27 +107,20 @@ def make_learner(
 
 
 def _compiles(device: torch.device) -> bool:
-    """Whether the float work of a model is compiled: on CUDA with ARB_TORCH_COMPILE=1."""
+    """Whether a twin is compiled: on CUDA with ARB_TORCH_COMPILE=1."""
     return device.type == "cuda" and os.environ.get("ARB_TORCH_COMPILE") == "1"
-
-
-def _compile(model: ARBModel) -> None:
-    """Compile the model, but not its angles: fused, they would be computed in float64 for every head."""
-    model._angles = torch.compiler.disable(model._angles)  # type: ignore[method-assign]
-    model.compile()
 
 
 class TernaryLearner:
     """ARBModel: an integer update from all that was captured, gains on the schedule of section 8."""
 
     precision = "highest"
-    autocast: torch.dtype | None
+    autocast: torch.dtype | None = None
 
     def __init__(
         self, options: Options, config: ARBConfig, device: torch.device, flags: Mapping[str, Any]
     ) -> None:
         self.model = ARBModel(config, backend=options.backend, **flags).to(device)
-        self.autocast = autocast_dtype(options)
         self.name = "frozen control" if options.control else f"ternary, {options.vote_rule} votes"
         self._gain, self._scale_gain = round(options.gain * Q16), round(options.scale_gain * Q16)
         self._cooldown = options.cooldown
@@ -138,13 +131,8 @@ class TernaryLearner:
             rule=options.vote_rule,
             vote_max=options.vote_max,
         )
-        modules = ternary_modules(self.model).values()
-        for module in modules:
+        for module in ternary_modules(self.model).values():
             module.frozen = options.control == "frozen"
-        if _compiles(device):
-            for module in modules:  # a backend's calls stay as they are; the float work between them is fused
-                module.forward = torch.compiler.disable(module.forward)
-            _compile(self.model)
 
     def join(self, ranks: Ranks) -> None:
         """Updates are of all ranks' tokens, bit for bit (ARB-RANK-001)."""
@@ -188,7 +176,9 @@ class FloatLearner:
         parts = BaselineParts(str(options.baseline), options.seed)
         self.model = ARBModel(config, parts=parts, **flags).to(device)
         if _compiles(device):
-            _compile(self.model)
+            # not the angles: fused, they would be computed in float64 for every head
+            parts.work._angles = torch.compiler.disable(parts.work._angles)  # type: ignore[method-assign]
+            self.model.compile()
         self.name = f"{options.baseline} + AdamW"
         self.autocast = autocast_dtype(options)
         self._lr = options.lr

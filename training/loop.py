@@ -28,7 +28,7 @@ from arbitor.ranks import Ranks
 
 from .keeping import TROUBLE, Kept, TrainingFailed, console
 from .learners import Learner, make_learner
-from .metrics import Result, Window, due
+from .metrics import Result, Window, due, mean, sum_of
 from .options import Options
 from .progress import Progress
 from .run_folder import FILES, RunFolder
@@ -182,9 +182,7 @@ class Trainer:
             self.learner.accumulate(loss)
             losses.append(loss.detach())
             self.done += 1
-        signal = torch.stack(losses).sum()
-        if self.ranks is not None:
-            signal = self.ranks.sum(signal)
+        signal = sum_of(losses, self.ranks)
         updates = self.done // self._parts
         updated = self.learner.update(signal, updates - 1, self.options.steps // self._parts)
         if self.options.log_interval:
@@ -208,7 +206,7 @@ class Trainer:
             loss = self.task.loss(model, batch, parts, stateful)
             balance = model.auxiliary_loss()
         if balance is not None:
-            loss = loss + self.options.balance * balance / parts
+            loss = loss + balance * (self.options.balance / parts)
         return loss
 
     def _due(self, interval: int) -> bool:
@@ -254,8 +252,7 @@ class Trainer:
         used = model.take_expert_use()
         self.result.measures |= summary(used)
         self.result.experts = [{"iterations": use.iterations, "shares": use.shares} for use in used]
-        weights = torch.tensor(sizes, dtype=torch.float64, device=self.device) / max(sizes)
-        return ((torch.stack(losses).double() * weights).sum() / weights.sum()).item()
+        return mean(torch.stack(losses).tolist(), sizes)
 
 
 @contextmanager

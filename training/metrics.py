@@ -8,15 +8,17 @@ window is what was left.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from arbitor.kernels.reading import schema_fault
+from arbitor.ranks import Ranks
 from arbitor.update import COUNTS
 
+MOST_LOSS = 2.0**20  # a loss above it counts as that
 MOST = 2**63 - 1
 _COUNT = {"type": "integer", "minimum": 0, "maximum": MOST}
 _FLOAT = r"^(nan|-?inf|-?0x[01]\.[0-9a-f]{13}p[+-][0-9]{1,3}|-?0x0\.0p\+0)$"  # as float.hex writes it
@@ -97,6 +99,27 @@ def pending_fault(pending: Any, updates: int) -> str | None:
     return fault
 
 
+def mean(losses: Sequence[float], weights: Sequence[int] | None = None) -> float:
+    """The weighted mean of losses, by a sum that is rounded once (ARB-TRAIN-005): NaN where one is not
+    finite."""
+    weights = weights or [1] * len(losses)
+    if not all(map(math.isfinite, losses)):
+        return math.nan
+    return math.fsum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / sum(weights)
+
+
+def sum_of(losses: Sequence[torch.Tensor], ranks: Ranks | None) -> torch.Tensor:
+    """Scalars of all ranks -> their sum as float32, a scalar, by integers (ARB-TRAIN-005)."""
+    values = torch.stack(list(losses)).double()
+    finite = values.isfinite()
+    units = (torch.where(finite, values, 0.0).clamp(-MOST_LOSS, MOST_LOSS) * 2.0**32).round().long()
+    found = torch.stack([units.sum(), (~finite).sum()])
+    if ranks is not None:
+        found = ranks.sum(found)
+    total, lost = found
+    return torch.where(lost > 0, math.nan, total.double() * 2.0**-32).float()
+
+
 class Window:
     """Losses and counts of the updates since the last line, on `device`: they are read when they are
     logged."""
@@ -115,7 +138,7 @@ class Window:
     def take(self) -> dict[str, float]:
         """Means an update, by name; the window is empty afterwards. A loss that is not finite is NaN."""
         updates = len(self._losses)
-        record = {"loss": torch.stack(self._losses).double().mean().item()}
+        record = {"loss": mean(torch.stack(self._losses).tolist())}
         record |= {name: total / updates for name, total in zip(COUNTS, self._counts.tolist(), strict=True)}
         self._losses.clear()
         self._counts = self._no_counts()

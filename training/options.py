@@ -199,6 +199,8 @@ def problem(options: Options) -> str | None:
         return f"--top-k must be in 1..experts, got {options.top_k} of {options.experts} experts"
     if options.experts and options.accumulate == "exact" and options.balance:
         return "--accumulate exact needs --balance 0: how even a microbatch is says nothing about the batch"
+    if options.dtype != "float32" and not options.baseline:
+        return "--dtype is of a --baseline: a ternary model multiplies integers, and has no other dtype"
     if options.control and options.baseline:
         return "--control and --baseline exclude each other"
     return None

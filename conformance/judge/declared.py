@@ -15,10 +15,10 @@ from arbitor.kernels.registry import Backend
 
 def why_all_is_needed(backend: Backend) -> str | None:
     """The reason why tests of what needs every operation of a model do not run, or None."""
-    missing = len(backend.gaps_of_models)
-    if not missing:
-        return None
-    return f"models, trainers and bench need all of sections 2 to 7, and {missing} are not declared"
+    missing = len(backend.gaps)
+    return (
+        f"models, trainers and bench need all operations, and {missing} are not declared" if missing else None
+    )
 
 
 def skip_undeclared(backend: Backend) -> None:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from arbitor.checkpoint import state_hash
@@ -73,7 +72,8 @@ def bytes_of(target: Target, *extents: int, seed: int = 0, high: int = 256) -> t
 
 def loss_of(model: ARBModel, tokens: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of the next byte, tokens [B, T + 1]."""
-    return F.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+    targets = tokens[:, 1:]
+    return model.work.cross_entropy(model(tokens[:, :-1]), targets) * (1 / targets.numel())
 
 
 def backward(loss: torch.Tensor, **named: Any) -> None:

@@ -30,8 +30,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from arbitor.checkpoint import load_checkpoint, save_checkpoint
-from arbitor.components import TernaryEmbeddingTable, TernaryLinear, TernaryModule, rms_norm
+from arbitor.components import TernaryEmbeddingTable, TernaryLinear, TernaryModule
 from arbitor.runtime import configure_ternary_training
+from arbitor.training.float_work import rms_norm
 from arbitor.update import ternary_modules, update_memory
 
 Step = Mapping[str, Any]

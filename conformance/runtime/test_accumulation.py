@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
+from arbitor.between.exact import ExactWork
+from arbitor.between.work import Work
 from arbitor.checkpoint import load_checkpoint
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
@@ -17,10 +18,10 @@ from arbitor.conformance.machine.models import backward, hash_of
 from arbitor.conformance.training.trainers import CHECKPOINT, Runs
 from arbitor.main import ARBModel
 from arbitor.training import loop
+from arbitor.training.float_work import FloatWork
 from arbitor.training.run_folder import RunFolder, read_metrics
 from arbitor.training.tasks import task
 from arbitor.training.tasks.corpus import draw_batch
-from arbitor.training.tasks.image_tasks import mean_squared_error
 from arbitor.update import ternary_modules
 
 EXACT = ("--accumulate", "exact")
@@ -28,8 +29,7 @@ EXACT = ("--accumulate", "exact")
 
 def share_of_loss(model: ARBModel, tokens: torch.Tensor, of: int) -> torch.Tensor:
     """The share of `tokens` [B, T + 1] in a mean loss over `of` tokens."""
-    logits = model(tokens[:, :-1]).flatten(0, 1)
-    return F.cross_entropy(logits, tokens[:, 1:].flatten(), reduction="sum") / of
+    return model.work.cross_entropy(model(tokens[:, :-1]), tokens[:, 1:]) * (1 / of)
 
 
 @pytest.mark.clause("ARB-RUN-013", "ARB-RUN-003", "ARB-RNG-006")
@@ -50,12 +50,13 @@ def test_microbatches_update_as_one_batch(target: Target, parts: tuple[int, ...]
 
 @pytest.mark.clause("ARB-RUN-013")
 @pytest.mark.parametrize("rows", [5, 7, 10])
-def test_a_share_has_the_gradient_of_the_whole(rows: int) -> None:
+@pytest.mark.parametrize("work", [ExactWork("torch"), FloatWork()], ids=["exact", "float"])
+def test_a_share_has_the_gradient_of_the_whole(work: Work, rows: int) -> None:
     """Of seven microbatches, bit for bit: a sum over one count, and no mean of means."""
     whole = torch.randn(7 * rows, 9, generator=torch.Generator().manual_seed(rows)).requires_grad_()
     targets, truth = torch.arange(7 * rows) % 9, torch.zeros(7 * rows, 9)
-    for loss, other in ((task.mean_cross_entropy, targets), (mean_squared_error, truth)):
-        (expected,) = torch.autograd.grad(loss(whole, other, 1), whole)
+    for loss, other in ((task.mean_cross_entropy, targets), (task.mean_squared_error, truth)):
+        (expected,) = torch.autograd.grad(loss(work, whole, other, 1), whole)
         parts = zip(whole.chunk(7), other.chunk(7), strict=True)
         found = [torch.autograd.grad(loss(part, its, 7), part)[0] for part, its in parts]
         assert torch.equal(torch.cat(found), expected)

@@ -154,8 +154,9 @@ def test_the_cache_is_detached_and_no_longer_than_the_window(target: Target, win
         (cache,) = caches(model)
         assert cache is not None
         assert [part.requires_grad for part in cache] == [False, False]
+        assert {part.dtype for part in cache} == {torch.int8}
         kept = 5 * (seed + 1) if window is None else min(window - 1, 5 * (seed + 1))
-        assert [part.shape[2] for part in cache] == [kept, kept]
+        assert [part.shape[1] for part in cache] == [kept, kept]
         model._ternary_update_memory()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from arbitor.components import TernaryLinear, rms_norm
+from arbitor.components import TernaryLinear
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
 from arbitor.conformance.machine.models import backward, hash_of
@@ -28,16 +28,19 @@ def by_hand(moe: Any, x: torch.Tensor) -> torch.Tensor:
     """ARB-MOE-001 and -002 for one token x [d], with no tensor of other tokens anywhere."""
     keep = torch.ones(1, device=x.device)
     for number in range(moe.max_iters):
-        h = rms_norm(x[None])
-        logits = moe.router(h)[0]
+        h = moe.work.norm(x[None])
+        logits = moe.router(h)
         if number:
-            keep = keep * torch.sigmoid(-logits[-1:])
+            keep = keep * moe.work.sigmoid(-logits[:, -1:])[0]
             if float(keep) < 1 / 16:
                 break
-        p = logits[:-1].softmax(-1)
+        p = moe.work.softmax(logits[:, :-1])[0]
         order = sorted(range(len(p)), key=lambda expert, p=p: (-float(p[expert]), expert))[: moe.top_k]  # type: ignore[misc]
         weights = p[torch.tensor(order, device=x.device)]
-        weights = weights / weights.sum() if moe.top_k > 1 else weights
+        total = weights[0]
+        for weight in weights[1:]:
+            total = total + weight
+        weights = weights / total if moe.top_k > 1 else weights
         change = torch.zeros_like(x)
         for weight, expert in zip(weights, order, strict=True):
             change = change + weight * moe.experts[expert](h)[0]

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from arbitor.checkpoint import load_checkpoint
-from arbitor.components import rms_norm
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
 from arbitor.conformance.machine.models import backward, hash_of
@@ -32,25 +31,23 @@ class PlainPass(nn.Module):
 
     def __init__(self, moe: Any) -> None:
         super().__init__()
-        self.router, self.experts, self.top_k = moe.router, moe.experts, moe.top_k
+        self.router, self.experts, self.top_k, self.work = moe.router, moe.experts, moe.top_k, moe.work
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x float32 [..., d] -> the same, changed by the experts."""
         rows = x.reshape(-1, x.shape[-1])
-        h = rms_norm(rows)
-        p = self.router(h)[:, :-1].softmax(-1)
+        h = self.work.norm(rows)
+        p = self.work.softmax(self.router(h)[:, :-1])
         weights, chosen = (found[:, : self.top_k] for found in p.sort(dim=-1, descending=True, stable=True))
         if self.top_k > 1:
-            weights = weights / weights.sum(-1, keepdim=True)
-        changes = h.new_zeros(*chosen.shape, h.shape[-1])
+            weights = self.work.shares(weights)
+        inputs = self.work.spread(h, self.top_k)
+        changes = torch.zeros_like(inputs)
         for number, expert in enumerate(self.experts):
             where = (chosen == number).nonzero(as_tuple=True)
             if len(where[0]):
-                changes = changes.index_put(where, expert(h[where[0]]))
-        change = weights[:, 0, None] * changes[:, 0]
-        for slot in range(1, self.top_k):
-            change = change + weights[:, slot, None] * changes[:, slot]
-        changed: torch.Tensor = (rows + change).view_as(x)
+                changes = changes.index_put(where, expert(inputs[where]))
+        changed: torch.Tensor = (rows + self.work.weighted(weights, changes)).view_as(x)
         return changed
 
 

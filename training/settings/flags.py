@@ -204,7 +204,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument(
         "--dtype", choices=CHOICES["dtype"],
-        help="of the float products: attention, and the projections of a baseline",
+        help="of the products of a baseline; a ternary model has none of floats",
     )  # fmt: skip
     model.add_argument("--lr", type=float, help="peak learning rate of a baseline")
     model.add_argument("--weight-decay", type=float, help="of a baseline")

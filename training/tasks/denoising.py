@@ -19,9 +19,9 @@ from arbitor.main import ARBModel
 from arbitor.modalities import NO_LABEL, signal_share
 
 from ..options import Options
-from .image_tasks import ImageTask, mean_squared_error
+from .image_tasks import ImageTask
 from .images import NOISE_KEY, ImageSet, pixel_variance
-from .task import Batch
+from .task import Batch, mean_squared_error
 
 DROPPED = 0.1  # share of labels that training hides
 SAMPLES = 8  # of every class, in the picture
@@ -133,7 +133,7 @@ class DiffusionTask(ImageTask):
     def loss(self, model: ARBModel, batch: Batch, parts: int, stateful: bool) -> torch.Tensor:
         """Mean squared error of the clean image."""
         clean, mixture, times, labels = batch
-        return mean_squared_error(model.denoise(mixture, times, labels), clean, parts)
+        return mean_squared_error(model.work, model.denoise(mixture, times, labels), clean, parts)
 
     def valid(self) -> Iterable[Batch]:
         """The validation part with its labels, times in turn, and the same noise every time."""

@@ -13,15 +13,10 @@ from arbitor.modalities import ImageShape
 
 from ..options import Options
 from .images import ImageSet, Part, chunks, class_entropy, draw_images, load_images
-from .task import Batch, Task, mean_cross_entropy
+from .task import Batch, Task, mean_cross_entropy, mean_squared_error
 
 VALID_BATCH = 256  # images; not --batch, so that every run's validation is over the same
 NEXT_PATCHES = 0.1  # weight of their error beside the cross-entropy of the class
-
-
-def mean_squared_error(guess: torch.Tensor, truth: torch.Tensor, parts: int) -> torch.Tensor:
-    """Both float [...] of one shape -> the share of these in the mean over `parts` such batches."""
-    return (guess.float() - truth).square().sum() / (parts * truth.numel())
 
 
 class ImageTask(Task):
@@ -83,8 +78,8 @@ class VisionTask(ImageTask):
         """Cross-entropy of the class + 0.1 * mean squared error of the next patches."""
         images, labels = batch
         classes, patches_after = model.vision(images)
-        error = mean_squared_error(patches_after, self.image.patches(images)[:, 1:], parts)
-        return mean_cross_entropy(classes, labels, parts) + NEXT_PATCHES * error
+        error = mean_squared_error(model.work, patches_after, self.image.patches(images)[:, 1:], parts)
+        return mean_cross_entropy(model.work, classes, labels, parts) + NEXT_PATCHES * error
 
     def valid(self) -> Iterable[Batch]:
         """The validation part, as it is."""

@@ -221,7 +221,7 @@ class AudioTask(Task):
     def loss(self, model: ARBModel, batch: Batch, parts: int, stateful: bool) -> torch.Tensor:
         """Cross-entropy of the next frame's codes."""
         waveform, codes = batch
-        return mean_cross_entropy(model.audio(waveform), codes, parts)
+        return mean_cross_entropy(model.work, model.audio(waveform), codes, parts)
 
     def valid(self) -> Iterable[Batch]:
         """Evenly spaced windows of the validation part."""

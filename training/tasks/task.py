@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-import torch.nn.functional as F
 
+from arbitor.between.work import Work
 from arbitor.main import ARBModel
 
 from ..options import Options
@@ -72,10 +72,15 @@ class Task(ABC):
         return None
 
 
-def mean_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, parts: int) -> torch.Tensor:
+def mean_cross_entropy(work: Work, logits: torch.Tensor, targets: torch.Tensor, parts: int) -> torch.Tensor:
     """logits [..., K], targets int64 [...] -> the share of these in the mean over `parts` such batches."""
-    total = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="sum")
-    return total / (parts * targets.numel())
+    # times a number of the host: CUDA divides by one in another way than a CPU
+    return work.cross_entropy(logits, targets) * (1 / (parts * targets.numel()))
+
+
+def mean_squared_error(work: Work, guess: torch.Tensor, truth: torch.Tensor, parts: int) -> torch.Tensor:
+    """Both float [...] of one shape -> the share of these in the mean over `parts` such batches."""
+    return work.squared_error(guess, truth) * (1 / (parts * truth.numel()))
 
 
 class TextTask(Task):
@@ -107,7 +112,7 @@ class TextTask(Task):
     def loss(self, model: ARBModel, batch: Batch, parts: int, stateful: bool) -> torch.Tensor:
         """Cross-entropy of the next byte."""
         tokens, targets = batch
-        return mean_cross_entropy(model(tokens, stateful=stateful), targets, parts)
+        return mean_cross_entropy(model.work, model(tokens, stateful=stateful), targets, parts)
 
     def valid(self) -> Iterable[Batch]:
         """Fixed windows of the validation part."""

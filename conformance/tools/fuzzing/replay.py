@@ -90,8 +90,8 @@ def _lacking(case: Case, backend: Any) -> str | None:
         lacks: str | None = backend.lacks(case.operation)
         return lacks
     return (
-        f"steps need all of sections 2 to 7, and {', '.join(backend.gaps_of_models)} are not declared"
-        if backend.gaps_of_models
+        f"steps need all of sections 2 to 7, and {', '.join(backend.gaps_of_layers)} are not declared"
+        if backend.gaps_of_layers
         else None
     )
 

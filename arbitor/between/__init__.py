@@ -1,0 +1,1 @@
+"""What ARBModel does between its layers: the operations of section 13, with gradients."""
