@@ -93,5 +93,6 @@ def from_mu_law(codes: torch.Tensor) -> torch.Tensor:
 def signal_share(steps: int) -> torch.Tensor:
     """Share of the clean image's variance at each of `steps` times, float64, falling: the cosine schedule of
     Nichol & Dhariwal 2021 (arXiv 2102.09672)."""
-    t = torch.arange(1, steps + 1, dtype=torch.float64, device="cpu") / (steps + 1)
-    return torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+    t = (number / (steps + 1) for number in range(1, steps + 1))
+    shares = [math.cos((at + 0.008) / 1.008 * math.pi / 2) ** 2 for at in t]  # torch's depends on the CPU
+    return torch.tensor(shares, dtype=torch.float64, device="cpu")

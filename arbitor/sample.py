@@ -189,9 +189,12 @@ def choose(logits: torch.Tensor, how: Sampling, generator: torch.Generator) -> i
     ordered, index = logits[:BYTES].double().sort(descending=True, stable=True)
     if how.temperature == 0:
         return int(index[0])
-    # the largest is 0 before it is divided, so no temperature overflows
-    shares = ((ordered[: how.top_k] - ordered[0]) / how.temperature).softmax(0)
-    return int(index[torch.multinomial(shares, 1, generator=generator)])
+    # the largest is 0 before it is divided, so no temperature overflows; e^-1024 is nothing
+    behind = ((ordered[: how.top_k] - ordered[0]) / how.temperature).clamp(min=-1024).float()
+    (shares,) = registry.select("torch").softmax(behind.unsqueeze(0))
+    ends = (shares.double() * 2.0**30).long().cumsum(0)  # integers, since torch's own draw takes logarithms
+    drawn = torch.randint(int(ends[-1]), (), generator=generator)
+    return int(index[int((ends <= drawn).sum())])
 
 
 def decoded(stream: Iterable[int]) -> Iterator[str]:

@@ -42,8 +42,9 @@ def normal(random: np.random.Generator, *extents: int) -> torch.Tensor:
 
 def noised(images: torch.Tensor, noise: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     """images, noise float32 [B, C, S, S] and share of the signal float64 [B] -> the mixture."""
-    wide = share[:, None, None, None]
-    return wide.sqrt().float() * images + (1 - wide).sqrt().float() * noise
+    wide = share[:, None, None, None].numpy()
+    signal, rest = (torch.from_numpy(np.sqrt(part).astype(np.float32)) for part in (wide, 1 - wide))
+    return signal * images + rest * noise  # on the host, and by a root that rounds to nearest everywhere
 
 
 @torch.no_grad()
@@ -51,11 +52,12 @@ def ddim(denoise: Denoise, noise: torch.Tensor, times: int) -> torch.Tensor:
     """Images in -1..1 from noise float32 [B, C, S, S], deterministic, through all `times` from the last to 0.
 
     `denoise` takes x and times int64 [B] to clean images; its guess is clipped to -1..1, where images are.
+    All are on the CPU: CUDA divides by a number of the host in another way.
     """
     share = signal_share(times).tolist()
     x, clean = noise, noise
     for time in range(times - 1, -1, -1):
-        clean = denoise(x, torch.full((len(x),), time, device=x.device)).clamp(-1, 1)
+        clean = denoise(x, torch.full((len(x),), time)).clamp(-1, 1)
         if time:
             seen = (x - share[time] ** 0.5 * clean) / (1 - share[time]) ** 0.5
             x = share[time - 1] ** 0.5 * clean + (1 - share[time - 1]) ** 0.5 * seen
@@ -68,8 +70,11 @@ def draw_samples(model: ARBModel, each: int = SAMPLES) -> torch.Tensor:
     labels = torch.arange(image.classes).repeat_interleave(each)
     noise = normal(generator(SAMPLE_SEED, 0), len(labels), image.channels, image.side, image.side)
     device = next(iter(model.state_dict().values())).device
-    labels, noise = labels.to(device), noise.to(device)
-    return ddim(lambda x, times: model.denoise(x, times, labels), noise, model.config.times).cpu()
+
+    def denoise(*of: torch.Tensor) -> torch.Tensor:
+        return model.denoise(*(each.to(device) for each in (*of, labels))).cpu()
+
+    return ddim(denoise, noise, model.config.times)
 
 
 def write_grid(images: torch.Tensor, columns: int, path: Path) -> None:
