@@ -1,11 +1,14 @@
-"""One number for each row of words (section 14)."""
+"""One number for each row of words (section 14).
+
+It is the one operation whose arithmetic wraps, so it computes in uint64.
+"""
 
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..limits import Ints, check_array
+from ..limits import Ints, check_array, wide
 
 Words = NDArray[np.uint64]  # whose arithmetic is modulo 2^64
 
@@ -29,6 +32,8 @@ def digest(words: Ints, first: Ints) -> Ints:
     """
     check_array("words", words, np.int64, None, None)
     check_array("first", first, np.int64, len(words))
-    # of two's complement to the residue modulo 2^64, and back
-    places = first.astype(np.uint64)[:, np.newaxis] + np.arange(words.shape[1], dtype=np.uint64)
-    return mix(words.astype(np.uint64), places).sum(axis=1, dtype=np.uint64).astype(np.int64)
+    # from two's complement to the number modulo 2^64, and back
+    starts: Words = first.astype(np.uint64)[:, np.newaxis]
+    steps: Words = np.arange(words.shape[1]).astype(np.uint64)
+    sums: Words = mix(words.astype(np.uint64), starts + steps).sum(axis=1, dtype=np.uint64)
+    return wide(sums)
