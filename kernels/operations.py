@@ -80,7 +80,7 @@ SCALAR_RANGES: dict[str, tuple[int, int]] = {
     "window": (0, 2**31 - 1),
 }
 RULES = ("scaled", "sign", "adaptive")
-# sections 2 to 7 of the specification, and 13
+# sections 2 to 7 of the specification, 13 and 14
 FAMILIES: dict[str, str] = {
     "packing": "pack unpack pack_dense unpack_dense",
     "random_bits": "philox initialise",
@@ -91,12 +91,13 @@ FAMILIES: dict[str, str] = {
     "rows": "norm norm_backward dot",
     "losses": "softmax softmax_backward sigmoid cross_entropy squared_error",
     "sequences": "heads heads_backward attention attention_backward",
+    "digests": "digest",
 }
-# what ternary layers call; ARBModel and its trainers call section 13 too
+# what ternary layers call; ARBModel and its trainers call the rest too
 OF_LAYERS = tuple(
     name
     for family, names in FAMILIES.items()
-    if family not in ("rows", "losses", "sequences")
+    if family not in ("rows", "losses", "sequences", "digests")
     for name in names.split()
 )
 MAX_TOKENS = 2**20  # of an update, and of a call
@@ -300,6 +301,12 @@ _TABLE = (
             Array("dk", "float32", "B S N D"),
             Array("dv", "float32", "B S N D"),
         ),
+    ),
+    _operation(
+        "digest",
+        (Array("words", "int64", "R C"), Array("first", "int64", "R")),
+        "",
+        (Array("digests", "int64", "R"),),
     ),
 )
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _TABLE}

@@ -4,6 +4,7 @@ It is written to be read next to docs/SPEC.md and to be right, not to be fast. I
 standard library and shares no line with any other implementation here.
 """
 
+from .digests.digest import digest
 from .embedding.embedding_forward import embedding_forward
 from .embedding.embedding_gradient import embedding_gradient
 from .embedding.embedding_update import embedding_update
@@ -42,6 +43,7 @@ __all__ = [
     "attention",
     "attention_backward",
     "cross_entropy",
+    "digest",
     "dot",
     "embedding_forward",
     "embedding_gradient",

@@ -27,7 +27,7 @@ sys.path[0] = str(ROOT)
 from arbitor.judge.provenance import machine, source  # noqa: E402
 from arbitor.judge.records import laid_out  # noqa: E402
 from arbitor.kernels.writing import write_whole  # noqa: E402  (the root must be on the path first)
-from arbitor.training.run_folder import read_metrics  # noqa: E402
+from arbitor.training.lines import read_lines  # noqa: E402
 from arbitor.training.spikes import largest_spike, thinned  # noqa: E402
 
 
@@ -53,7 +53,7 @@ def run_one(trainer: str, name: str, flags: list[str], runs: Path) -> dict[str, 
     row: dict[str, Any] = {"flags": flags, "seconds": round(time.monotonic() - started, 1)}
     if done.returncode:
         return row | {"failed": done.stderr[-800:]}
-    records = read_metrics(runs / name / "metrics.jsonl")
+    records = read_lines(runs / name / "metrics.jsonl")
     valid = [(record["step"], record["val_loss"]) for record in records if record.get("val_loss") is not None]
     losses = [record["loss"] for record in records if record.get("loss") is not None]
     rises = [after - before for before, after in itertools.pairwise(losses)]

@@ -6,9 +6,10 @@ waiting for this one: the loop asks for `Kept.failure` where all of them meet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ from .tasks.task import Task
 
 # of data, of settings, of a device, of the system: a sentence says enough
 TROUBLE = (ValueError, RuntimeError, OSError, MemoryError)
+
+LINES = ("metrics", "digests")  # files that a checkpoint is written after, as a folder has them
 
 console = Console(stderr=True, soft_wrap=True)  # a path or a hash in two lines cannot be copied
 
@@ -48,7 +51,7 @@ class Kept:
         self._has_checkpoint = False  # or may have one
         self.failure: Exception | None = None
         self._place = RunFolder(options.runs, options.run)
-        self._mark: Mapping[str, Any] | None = None  # of metrics.jsonl, where a checkpoint is gone on from
+        self._marks: Mapping[str, Any] | None = None  # of LINES, where a checkpoint is gone on from
 
     def resume(self, learner: Learner, device: torch.device, parts: int) -> int:
         """Take over the checkpoint of this run and give its step; updates are of `parts` steps.
@@ -69,46 +72,61 @@ class Kept:
         if fault is not None:
             raise ValueError(f"{path}: pending {fault}")
         if self.folder is not None and not options.new_metrics:
-            self.folder.refuse_damaged(pending["metrics"])
+            for name in LINES:
+                getattr(self.folder, name).refuse_damaged(pending[name])
         learner.load_state({name: tensor.to(device) for name, tensor in checkpoint.tensors.items()})
         self.window.load_state(pending)
-        self._mark, self._has_checkpoint = pending["metrics"], True
+        self._marks, self._has_checkpoint = {name: pending[name] for name in LINES}, True
         return done
 
-    def start(self) -> None:
-        """Make the folder that of this run: set an earlier one aside, or go back to the checkpoint."""
+    def start(self, opening: Sequence[Mapping[str, Any]]) -> None:
+        """Make the folder that of this run: set an earlier one aside, or go back to the checkpoint. A new
+        digests.jsonl begins with the lines of `opening`."""
         if self.folder is not None:
-            self._attempt(partial(self._start, self.folder))
+            self._attempt(partial(self._start, self.folder, opening))
 
-    def _start(self, folder: RunFolder) -> None:
-        moved = None
-        if self._mark is None:
-            moved = folder.set_aside()
+    def _start(self, folder: RunFolder, opening: Sequence[Mapping[str, Any]]) -> None:
+        moved = []
+        if self._marks is None:
+            moved = [folder.set_aside()]
             folder.write_config(self.config)
         elif self.options.new_metrics:
-            moved = folder.begin_metrics()
+            moved = [getattr(folder, name).begin() for name in LINES]
         else:
-            folder.rewind(self._mark)
-        if moved is not None:
-            console.print(moved, markup=False)
+            for name, mark in self._marks.items():
+                getattr(folder, name).rewind(mark)
+        if opening and not folder.digests.count:
+            folder.digests.append(*opening)
+        for sentence in filter(None, moved):
+            console.print(sentence, markup=False)
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
         if self.folder is not None:
-            self._attempt(partial(self.folder.append, line))
+            self._attempt(partial(self.folder.metrics.append, line))
+
+    def record(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Add lines to digests.jsonl."""
+        if self.folder is not None and lines:
+            self._attempt(partial(self.folder.digests.append, *lines))
 
     def save(self, learner: Learner, done: int) -> None:
         """Write the checkpoint of step `done`, whole or not at all; what was logged is on disk before it. On
         a rank that does not write, know that there is one."""
         self._has_checkpoint = self._has_checkpoint or not self.options.no_save
         if self.folder is not None:
-            self._attempt(partial(self._save, self.folder, learner, done))
+            self._attempt(partial(self._save, self.folder, self.folder.checkpoint_path, learner, done))
 
-    def _save(self, folder: RunFolder, learner: Learner, done: int) -> None:
+    def keep(self, learner: Learner, done: int) -> None:
+        """Write another checkpoint of step `done`, which stays."""
+        if self.folder is not None:
+            self._attempt(partial(self._save, self.folder, self.folder.kept(done), learner, done))
+
+    def _save(self, folder: RunFolder, path: Path, learner: Learner, done: int) -> None:
         fmt: Any = self.options.checkpoint_format
-        pending = self.window.state() | {"metrics": folder.mark()}
+        pending = self.window.state() | {name: getattr(folder, name).mark() for name in LINES}
         save_checkpoint(
-            folder.checkpoint_path,
+            path,
             learner.state(),
             self.config | {"pending": pending},
             done,

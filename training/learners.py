@@ -69,6 +69,10 @@ class Learner(Protocol):
         """Logical columns of every tensor of packed codes."""
         ...
 
+    def recorded(self) -> dict[str, torch.Tensor]:
+        """State tensors whose digests are the same on every device, on the model's; empty where none are."""
+        ...
+
 
 def model_config(options: Options, shape: Mapping[str, Any] | None = None) -> ARBConfig:
     """Shape of the model that the options ask for; `shape` is what the data decides of it."""
@@ -162,6 +166,11 @@ class TernaryLearner:
     def columns(self) -> dict[str, int]:
         """In-features by name of the packed tensor."""
         return {f"{name}.codes": module.shape.columns for name, module in ternary_modules(self.model).items()}
+
+    def recorded(self) -> dict[str, torch.Tensor]:
+        """All of every ternary module."""
+        modules = ternary_modules(self.model).items()
+        return {f"{name}.{part}": held for name, module in modules for part, held in module.state().items()}
 
 
 class FloatLearner:
@@ -257,4 +266,8 @@ class FloatLearner:
 
     def columns(self) -> dict[str, int]:
         """No packed tensors."""
+        return {}
+
+    def recorded(self) -> dict[str, torch.Tensor]:
+        """None: float work has other bits elsewhere."""
         return {}

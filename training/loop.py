@@ -31,6 +31,7 @@ from .learners import Learner, make_learner
 from .metrics import Result, Window, due, mean, sum_of
 from .options import Options
 from .progress import Progress
+from .recorder import Recorder
 from .run_folder import FILES, RunFolder
 from .settings.recorded import resumable
 from .tasks.task import Batch, Task
@@ -108,6 +109,11 @@ class Trainer:
             config["init"] = taken.digest
         self._taken, self._window = taken, Window(device)
         self.kept = Kept(options, config, self._window)
+        recorded = learner.recorded()
+        self._recorder: Recorder | None = None
+        if recorded and self._first and not options.no_save:
+            backend = registry.choose(options.backend, device.type).backend
+            self._recorder = Recorder(recorded, backend, 1 if ranks is None else ranks.size)
 
     def resume(self) -> None:
         """Continue from the checkpoint of this run; the options must be those of its beginning."""
@@ -129,7 +135,7 @@ class Trainer:
         try:
             progress = Progress(self.options.steps, self.done, self.task.item, console)
             with _interruptible() as interrupted, progress:
-                self.kept.start()
+                self.kept.start(self._opening())
                 while self._goes_on(interrupted) and self.done < self.options.steps:
                     self._step()
                     self._after_step(progress)
@@ -139,6 +145,8 @@ class Trainer:
         except TROUBLE as error:
             raise self._failed(error) from error
         if self._first:
+            if self._recorder is not None:
+                self.kept.record(self._recorder.lines())
             self.save()
             self.kept.end(self.learner, self.task, trained=not self.result.interrupted)
         if self.kept.failure is not None:
@@ -175,7 +183,10 @@ class Trainer:
         losses = []
         shares = self._parts * (1 if self.ranks is None else self.ranks.size)
         for _ in range(self._parts):
-            batch = self._placed(self._own(self.task.batch(self.done)))
+            drawn = self.task.batch(self.done)
+            if self._recorder is not None:
+                self._recorder.batch(drawn)
+            batch = self._placed(self._own(drawn))
             if not self.options.preserve_state:
                 reset_runtime_state(self.learner.model)
             loss = self._loss(batch, shares, stateful=self.options.preserve_state)
@@ -187,8 +198,14 @@ class Trainer:
         updated = self.learner.update(signal, updates - 1, self.options.steps // self._parts)
         if self.options.log_interval:
             self._window.add(signal, updated.counts)
+        if self._recorder is not None:
+            self._recorder.updated(self.done, signal, self.learner.recorded())
         if updated.skipped is not None:
             self.result.skipped.append(f"step {self.done}: {updated.skipped}")
+
+    def _opening(self) -> list[dict[str, Any]]:
+        """The first lines of digests.jsonl."""
+        return [] if self._recorder is None else self._recorder.opening(self.done, self.learner.recorded())
 
     def _own(self, batch: Batch) -> Batch:
         """This rank's part of a batch."""
@@ -227,11 +244,17 @@ class Trainer:
         progress.advance(self._parts, self.task.items, record)
         if record:
             self.kept.log({"step": self.done, **record, "items_per_s": round(progress.rate)})
+        saved = self._due(o.save_interval) and self.done < o.steps and not o.no_save
+        kept = self._due(o.keep_interval) and not o.no_save
+        if self._recorder is not None and (record or saved or kept or self._recorder.full):
+            self.kept.record(self._recorder.lines())
         # the last one is written in any case; one that is kept is of all ranks
-        if self._due(o.save_interval) and self.done < o.steps and not o.no_save:
-            if self.ranks is not None:
-                self._agreed_hash()
+        if (saved or kept) and self.ranks is not None:
+            self._agreed_hash()
+        if saved:
             self.save()
+        if kept:
+            self.kept.keep(self.learner, self.done)
 
     @torch.no_grad()
     def validate(self) -> float:

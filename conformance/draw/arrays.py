@@ -89,6 +89,28 @@ GRADIENT_EXPONENTS: Kinds = {
     "mixed": between(-100, 125),
     "ends": among(-100, -99, 122, 125),
 }
+
+
+def _one_bit(rng: np.random.Generator, shape: Shape) -> Array:
+    return np.int64(1) << rng.integers(0, 64, shape)
+
+
+# of digests: all 64 bits are legal
+WORDS: Kinds = {
+    "mixed": between(-(2**63), 2**63 - 1),
+    "zero": among(0),
+    "sparse": lambda rng, shape: between(-(2**63), 2**63 - 1)(rng, shape) * (rng.random(shape) < 0.2),
+    "small": between(-3, 3),
+    "one bit": _one_bit,
+    "extreme": among(-(2**63), 1 - 2**63, -1, 0, 1, 2**63 - 2, 2**63 - 1),
+}
+FIRST_PLACES: Kinds = {
+    "zero": among(0),
+    "mixed": between(-(2**63), 2**63 - 1),
+    "small": between(0, 1000),
+    "around 0": between(-66, 0),
+    "around 2^63": between(2**63 - 66, 2**63 - 1),
+}
 MANTISSA, BIAS = 21, 512  # of a moment, ARB-MOM-001
 
 

@@ -229,6 +229,14 @@ def _embedding_update(draws: Draws) -> Arguments:
     return operands | _state(draws, gradient, how, table=True) | how
 
 
+def _digest(draws: Draws) -> Arguments:
+    rows, columns = draws.extents("RC")
+    return {
+        "words": draws.tensor("words", arrays.WORDS, (rows, columns), (0,)),
+        "first": draws.tensor("first", arrays.FIRST_PLACES, (rows,), (0, -1)),
+    }
+
+
 BUILDERS: dict[str, Builder] = {
     "pack": _packing("trits"),
     "unpack": _packing("codes"),
@@ -257,4 +265,5 @@ BUILDERS: dict[str, Builder] = {
     "cross_entropy": _cross_entropy,
     "squared_error": _two_of_rows("x", "y"),
     **SEQUENCES,
+    "digest": _digest,
 }

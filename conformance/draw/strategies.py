@@ -67,7 +67,8 @@ def sized_example(operation: str, seed: int, sizes: Sequence[int], group_size: i
     family = OPERATIONS[operation].family
     if family == "sequences":
         return _built(Draws(operation, _chosen_by(seed), fixed=_of_a_sequence(*sizes[:2])))
-    letters = {"embedding": "VCT", "packing": "RC", "rows": "RC", "losses": "RC"}.get(family, "OIT")
+    by_rows = dict.fromkeys(("packing", "rows", "losses", "digests"), "RC")
+    letters = (by_rows | {"embedding": "VCT"}).get(family, "OIT")
     letters = {"quantise_columns": "OT", "cross_entropy": "TC"}.get(
         operation, "RC" if "quantise" in operation else letters
     )

@@ -90,6 +90,7 @@ OWN = {
     "heads_backward": "ARB-HEAD-005",
     "attention": "ARB-ATT-001",
     "attention_backward": "ARB-ATT-005",
+    "digest": "ARB-DIG-001",
 }
 
 

@@ -82,6 +82,7 @@ def busy(arguments: Arguments) -> Arguments:
         "trits": 1,
         "t_accum": 35,
         "gradient": 10**6,
+        "words": 2**62,
     }
     found: Arguments = {
         name: drawn(limit, *arguments[name].shape).to(arguments[name].dtype)

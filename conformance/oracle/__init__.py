@@ -10,6 +10,7 @@ place. Several results come as a tuple. Illegal values raise `ValueError` naming
 is no int raises `TypeError`, before anything is changed (ARB-STATE-006).
 """
 
+from .digests import digest
 from .embedding import embedding_forward, embedding_gradient, embedding_update
 from .linear import input_gradient, linear_forward, weight_gradient
 from .losses import cross_entropy, sigmoid, softmax, softmax_backward, squared_error
@@ -27,6 +28,7 @@ __all__ = [
     "attention",
     "attention_backward",
     "cross_entropy",
+    "digest",
     "dot",
     "embedding_forward",
     "embedding_gradient",

@@ -19,7 +19,8 @@ from arbitor.conformance.training.trainers import CHECKPOINT, Runs
 from arbitor.main import ARBModel
 from arbitor.training import loop
 from arbitor.training.float_work import FloatWork
-from arbitor.training.run_folder import RunFolder, read_metrics
+from arbitor.training.lines import read_lines
+from arbitor.training.run_folder import RunFolder
 from arbitor.training.tasks import task
 from arbitor.training.tasks.corpus import draw_batch
 from arbitor.update import ternary_modules
@@ -83,7 +84,7 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def end_of(runs: Runs, name: str) -> tuple[str, list[dict[str, Any]]]:
     folder = runs.folder / name
-    return load_checkpoint(folder / CHECKPOINT).digest, read_metrics(folder / "metrics.jsonl")
+    return load_checkpoint(folder / CHECKPOINT).digest, read_lines(folder / "metrics.jsonl")
 
 
 @pytest.mark.clause("ARB-RUN-013")

@@ -49,6 +49,7 @@ OPERATIONS = {
     "heads_backward": "dq dk dv x cos sin",
     "attention": "q k v window",
     "attention_backward": "dy y top total q k v window",
+    "digest": "words first",
 }
 HOW = (
     "e_base e_span group_size rule gain vote_max accum_threshold scale_gain e_accum_threshold"

@@ -25,6 +25,7 @@ FAMILY = {
     "rows": "quantise",
     "losses": "rows quantise",
     "sequences": "rows quantise",
+    "digests": "rows",
 }
 SUITE = {
     "oracle": "",

@@ -121,8 +121,8 @@ def losses(path: Path, text: torch.Tensor, window: str) -> list[float]:
 HUGE: dict[str, tuple[dict[str, Any], str]] = {
     "layers": ({"layers": 10**6}, "matrix 9 of them is 48 x 16, the file has head, 288 x 16"),
     "experts": ({"experts": 10**5}, "matrix 3 of them is 100001 x 16, the file has blocks.0.up, 64 x 16"),
-    "d_model": ({"d_model": 20_000, "heads": 100}, "matrix 0 of them is 288 x 20000, the file has embedding, 288 x 16"),
-    "every extent": ({"d_model": 2**31 - 2, "heads": (2**31 - 2) // 42}, "matrix 0 of them is 288 x 2147483646"),
+    "d_model": ({"d_model": 20_000, "heads": 100}, "matrix 0 of them is 288 x 20000, the file has emb"),
+    "every extent": ({"d_model": 2**31 - 2, "heads": (2**31 - 2) // 42}, "matrix 0 of them is 288 x 21474"),
     "2^31": ({"d_model": 2**31}, "its options.d_model is 2147483648, expected at most 2147483647"),
     "2^65": ({"layers": 2**65}, "its options.layers is 36893488147419103232, expected at most 2147483647"),
     "seed": ({"seed": 2**64}, "its options.seed is 18446744073709551616, expected at most"),

@@ -25,9 +25,9 @@ def one_lane(target: Target) -> Iterator[None]:
 def started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Started:
     """Runs in a folder of the test."""
     from arbitor.training.commands import Command
-    from arbitor.training.run_folder import read_metrics
+    from arbitor.training.lines import read_lines
 
-    return Started(tmp_path, capsys, Command("a test").main, read_metrics)
+    return Started(tmp_path, capsys, Command("a test").main, read_lines)
 
 
 @pytest.fixture

@@ -29,10 +29,10 @@ class Started:
         folder: Path,
         capsys: pytest.CaptureFixture[str],
         main: Callable[..., int],
-        read_metrics: Callable[[Path], Any],
+        read_lines: Callable[[Path], Any],
     ) -> None:
-        """`main` of a command of text and `read_metrics` of training.run_folder."""
-        self._main, self.read_metrics = main, read_metrics
+        """`main` of a command of text and `read_lines` of training.run_folder."""
+        self._main, self.read_lines = main, read_lines
         self.folder, self.runs, self._capsys = folder, folder / "runs", capsys
         self.text = folder / "text.txt"
         self.text.write_text("a disk is full, a folder is taken; " * 40)
@@ -94,7 +94,7 @@ def spy_on_steps(patch: pytest.MonkeyPatch, trainer_class: Any) -> list[int]:
 
 
 def lines(started: Started, name: str) -> list[dict[str, Any]]:
-    found = started.read_metrics(started.path("metrics.jsonl", name))
+    found = started.read_lines(started.path("metrics.jsonl", name))
     return [{key: value for key, value in line.items() if key != "items_per_s"} for line in found]
 
 

@@ -28,8 +28,9 @@ from arbitor.conformance.judge.target import Target
 from arbitor.conformance.training.trainers import Runs
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.training import keeping, learners, loop, metrics, progress
+from arbitor.training.lines import read_lines
 from arbitor.training.options import Options as options_of
-from arbitor.training.run_folder import RunFolder, read_metrics
+from arbitor.training.run_folder import RunFolder
 from arbitor.training.tasks import task as tasks
 from arbitor.update import COUNTS
 
@@ -130,7 +131,7 @@ def lines_of(steps: int, interval: int, accum: int, exact: bool) -> list[dict[st
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:
-    lines = read_metrics(folder / "run" / "metrics.jsonl")
+    lines = read_lines(folder / "run" / "metrics.jsonl")
     return [{key: value for key, value in line.items() if key != SPEED} for line in lines]
 
 
@@ -182,8 +183,8 @@ def test_votes_of_a_short_window(runs: Runs, flags: str, steps: list[int], votes
     folder = runs.folder
     for name, more in (("each", ["--log-interval", "1", "--accum", "1"]), ("short", [])):
         assert runs("pretrain.py", *flags.split(), *more, "--run", name) == 0
-    each = {line["step"]: line for line in read_metrics(folder / "each" / "metrics.jsonl")}
-    short = read_metrics(folder / "short" / "metrics.jsonl")
+    each = {line["step"]: line for line in read_lines(folder / "each" / "metrics.jsonl")}
+    short = read_lines(folder / "short" / "metrics.jsonl")
     assert [line["step"] for line in short] == steps
     for before, line in zip([0, *steps], short, strict=False):
         window = [each[step] for step in range(before + 1, line["step"] + 1)]

@@ -27,7 +27,7 @@ from arbitor.main import ARBModel
 from arbitor.runtime import reset_runtime_state
 from arbitor.schedule import UpdateRule
 from arbitor.training import loop
-from arbitor.training.run_folder import read_metrics
+from arbitor.training.lines import read_lines
 from arbitor.update import UpdateReport, ternary_modules
 
 pytestmark = pytest.mark.usefixtures("no_picture")
@@ -125,7 +125,7 @@ def test_accum_drops_nothing(runs: Runs, updates: list[dict[str, Any]], trainer:
         model = updates[-1]["model"]
         assert len(updates) == 6
         assert {module.updates for module in reached(model, trainer).values()} == {6}
-        lines = read_metrics(runs.folder / accum / "metrics.jsonl")
+        lines = read_lines(runs.folder / accum / "metrics.jsonl")
         ends[accum] = (state_hash(model.state_dict()), {line["step"]: line["loss"] for line in lines})
     assert len({digest for digest, _ in ends.values()}) == 1
     losses = {accum: steps for accum, (_, steps) in ends.items()}
@@ -169,7 +169,7 @@ def test_the_baselines(runs: Runs, updates: list[dict[str, Any]], trainer: str, 
     batch = ("--batch", "16") if trainer in DATA else ()  # two images at a time say little of the next two
     assert runs(trainer, "--baseline", kind, "--steps", "16", "--lr", "0.3", *batch) == 0
     assert updates == []
-    losses = [line["loss"] for line in read_metrics(runs.path(trainer, "metrics.jsonl"))]
+    losses = [line["loss"] for line in read_lines(runs.path(trainer, "metrics.jsonl"))]
     assert len(losses) == 16
     assert all(map(math.isfinite, losses))
     assert sum(losses[-4:]) < sum(losses[:4])
@@ -280,7 +280,7 @@ def test_experts_are_balanced_and_measured(
         assert runs(trainer, *flags, "--steps", "6", "--eval-interval", "3", "--run", balance) == 0
         digests.add(state_hash(updates[-1]["model"].state_dict()))
         measured = [
-            line for line in read_metrics(runs.folder / balance / "metrics.jsonl") if "val_loss" in line
+            line for line in read_lines(runs.folder / balance / "metrics.jsonl") if "val_loss" in line
         ]
         assert [line["iterations"] for line in measured] == [1.0, 1.0]
         for line in measured:

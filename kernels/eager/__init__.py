@@ -5,6 +5,7 @@ written to be right and reasonably fast, not to be fused. (The folder is not cal
 shadow torch.)
 """
 
+from .digests.digest import digest
 from .embedding.embedding_forward import embedding_forward
 from .embedding.embedding_gradient import embedding_gradient
 from .embedding.embedding_update import embedding_update
@@ -42,6 +43,7 @@ __all__ = [
     "attention",
     "attention_backward",
     "cross_entropy",
+    "digest",
     "dot",
     "embedding_forward",
     "embedding_gradient",

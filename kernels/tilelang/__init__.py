@@ -12,6 +12,7 @@ if sys.flags.optimize > 1:
     raise BackendUnavailable("TileLang cannot be imported by python -OO, which leaves out TVM's docstrings")
 
 from .configurations import CAPABILITIES, configurations
+from .digests.digest import digest
 from .embedding.embedding_forward import embedding_forward
 from .embedding.embedding_gradient import embedding_gradient
 from .embedding.embedding_update import embedding_update
@@ -53,6 +54,7 @@ __all__ = [
     "attention_backward",
     "configurations",
     "cross_entropy",
+    "digest",
     "dot",
     "embedding_forward",
     "embedding_gradient",

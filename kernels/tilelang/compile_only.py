@@ -12,6 +12,7 @@ import tilelang
 from tilelang import tvm
 from tilelang.contrib import nvcc
 
+from .digests.digest import digest_kernel
 from .embedding.embedding_forward import lookup_kernel
 from .embedding.embedding_gradient import sums_kernel
 from .embedding.embedding_update import counting_kernel, marking_kernel
@@ -121,6 +122,7 @@ def variants() -> Iterator[Variant]:
     yield _variant("embedding_gradient", sums_kernel)
     yield _variant("mark_rows", marking_kernel)
     yield _variant("advance_counters", counting_kernel)
+    yield _variant("digest", digest_kernel)
     for name, kernel in (
         ("norm", norm_kernel),
         ("norm_backward", norm_backward_kernel),

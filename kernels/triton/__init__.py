@@ -7,6 +7,7 @@ are absolute.)
 """
 
 from .configurations import CAPABILITIES, configurations
+from .digests.digest import digest
 from .embedding.embedding_forward import embedding_forward
 from .embedding.embedding_gradient import embedding_gradient
 from .embedding.embedding_update import embedding_update
@@ -48,6 +49,7 @@ __all__ = [
     "attention_backward",
     "configurations",
     "cross_entropy",
+    "digest",
     "dot",
     "embedding_forward",
     "embedding_gradient",

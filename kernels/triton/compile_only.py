@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .digests.digest import digest_kernel
 from .embedding.embedding_forward import embedding_forward_kernel
 from .embedding.embedding_gradient import embedding_gradient_kernel
 from .linear.few_tokens import (
@@ -129,6 +130,10 @@ def row_variants() -> Iterator[Variant]:
             name = f"{kernel.__name__.removesuffix('_kernel')}, {tile['ROWS']} x {block}"
             asserts = kernel is cross_entropy_kernel
             yield variant(name, kernel, tile, aligned=("columns",), debug=asserts, floats=True)
+    for block in (16, 1024, 4096):
+        tile = {"ROWS": max(2048 // block, 1), "BLOCK": block}
+        name = f"digest, {tile['ROWS']} x {block}"
+        yield variant(name, digest_kernel, tile, {"first": "*i64", "digests": "*i64"}, aligned=("columns",))
     yield variant("sigmoid", sigmoid_kernel, {"BLOCK": SIGMOIDS}, {"count": "i64"}, floats=True)
 
 

@@ -86,7 +86,7 @@ def configurations(device: str) -> dict[str, dict[str, Way]]:
         "quantise_stochastic": {"whole rows": whole, "parts of rows": parts},
         **{
             operation: {"in one part": {}, "in parts": {("rows.fixed_point", "WIDEST"): 16}}
-            for operation in f"{FAMILIES['rows']} {FAMILIES['losses']}".split()
+            for operation in f"{FAMILIES['rows']} {FAMILIES['losses']} {FAMILIES['digests']}".split()
             if operation != "sigmoid"  # element by element
         },
         "quantise_nearest_both": {"in registers": {}}

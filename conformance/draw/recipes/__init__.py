@@ -13,6 +13,7 @@ import numpy as np
 
 from arbitor import reference
 from arbitor.conformance.draw.recipes import (
+    digests,
     embedding,
     linear,
     losses,
@@ -59,6 +60,7 @@ RECIPES: Mapping[str, Sequence[Recipe]] = {
     "heads_backward": sequences.HEADS_BACKWARD,
     "attention": sequences.ATTENTION,
     "attention_backward": sequences.ATTENTION_BACKWARD,
+    "digest": digests.DIGEST,
 }
 _KINDS = {"ValueError": "value", "TypeError": "type"}
 

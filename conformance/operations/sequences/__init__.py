@@ -1,1 +1,1 @@
-"""Tests of heads and attention of section 13. Import conformance/operations, judge and draw."""
+"""Tests of heads, attention and rotary angles. Import conformance/operations, judge and draw."""

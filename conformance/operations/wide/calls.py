@@ -1,4 +1,4 @@
-"""What corners.py checks of packing, random bits and quantisers, all ways through 2^31 elements and more."""
+"""What corners.py checks of packing, random bits, quantisers, digests: all ways through 2^31 elements."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from arbitor.conformance.draw.arrays import packed
 from arbitor.conformance.judge.target import Arguments
 from arbitor.conformance.operations.wide.corners import Build, Wide, corners, drawn, first, last, zeros
+from arbitor.reference.digests.digest import digest as of_rows
 from arbitor.reference.quantise.exponents import quantise_sets, split
 from arbitor.reference.random_bits.philox import r16, word
 
@@ -113,5 +114,25 @@ def quantise_columns(tokens: int, columns: int) -> Build:
             q, e = quantise_sets(split(part), r16(n[np.newaxis], **RANDOM), axis=0)
             found.gives("q", place(1, K), q).gives("exponents", place(K), e)
         return found
+
+    return build
+
+
+def digest(rows: int, columns: int) -> Build:
+    """Of each row but the first and the last nothing; of one row both corners are in one sum."""
+
+    def build(device: str) -> Wide:
+        parts = [drawn(-(2**62), 2**62, 1, K), drawn(-(2**62), 2**62, 1, K)[:, ::-1]]
+        starts = [[2**62 + 3], [-7]] if rows > 1 else [[5], [5]]
+        first_places = corners(zeros(device, "int64", rows), *(np.array(start) for start in starts))
+        found = Wide(
+            "digest",
+            {"words": corners(zeros(device, "int64", rows, columns), *parts), "first": first_places},
+        )
+        places = [np.array(start) + at for start, at in zip(starts, (0, columns - K), strict=True)]
+        sums = [of_rows(part, place) for part, place in zip(parts, places, strict=True)]
+        if rows == 1:
+            return found.gives("digests", first(1), sums[0] + sums[1])
+        return found.gives("digests", first(1), sums[0]).gives("digests", last(1), sums[1])
 
     return build

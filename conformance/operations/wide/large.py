@@ -25,6 +25,7 @@ BETWEEN: dict[str, tuple[int, int]] = {
     "e_g": (-3, 3), "e_accum": (-2, 2), "corr_accum": (-2, 2), "step_counter": (0, 1000),
     "cos": (-(2**14), 2**14), "sin": (-(2**14), 2**14), "k": (-127, 127), "v": (-127, 127),
     "top": (0, 20_000), "total": (16_383, 100_000), "e": (HOW["e_base"], HOW["e_base"] + HOW["e_span"]),
+    "words": (-(2**62), 2**62), "first": (-(2**62), 2**62),
 }  # fmt: skip
 # most elements vote, and many fire; exponents move
 BUSY = HOW | {

@@ -24,7 +24,7 @@ LEAST = 1_100_000_000
 UPDATES = [name for name, operation in OPERATIONS.items() if "rule" in operation.scalars]
 # rows, columns, tokens, group size: whole tiles, and no extent that is a multiple of anything
 SHAPES = ((8192, 8192, 8192, 128), (4099, 8197, 4103, 64))
-A_NUMBER_A_ROW = ("dot", "squared_error")
+A_NUMBER_A_ROW = ("dot", "squared_error", "digest")
 SMALL = ((16, 64, 32, 32), (19, 69, 35, 12))
 
 

@@ -77,10 +77,15 @@ CALLS |= {
     "ternary_update, adaptive": ("ARB-VOTE-005", products.ternary_update(COLUMNS, 4, "adaptive")),
     "linear_update, adaptive": ("ARB-UPD-002", products.linear_update(COLUMNS + 48, 64, "adaptive")),
 }
+CALLS |= {
+    "digest": ("ARB-DIG-001", calls.digest(ROWS, COLUMNS)),
+    "digest, one row": ("ARB-DIG-001", calls.digest(1, MORE)),
+}
 for tokens in (2, 16, 40):  # each another kernel
     for size in (4, 128):
         label = f"linear_forward, {tokens} tokens, groups of {size}"
         CALLS[label] = ("ARB-LIN-001", products.linear_forward(tokens, TALL, SHORT, size))
+LONG_ROW = "a program goes through the whole row, which the interpreter does in minutes"
 TOO_LARGE = "it takes more memory than a CPU may have: --device cuda"  # results of 4 to 16 GiB
 INSIDE = "programs of its corners are in the middle of the grid, of which the interpreter runs the ends"
 GPU_ONLY = {
@@ -92,6 +97,7 @@ GPU_ONLY = {
     "embedding_update": INSIDE,
     "embedding_update, ragged": INSIDE,
     "embedding_update, adaptive": INSIDE,
+    "digest, one row": LONG_ROW,
 }
 
 

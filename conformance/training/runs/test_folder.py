@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from arbitor.training import picture
-from arbitor.training.run_folder import RunFolder, config_mismatch, read_metrics
+from arbitor.training.lines import read_lines
+from arbitor.training.run_folder import RunFolder, config_mismatch
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def run(tmp_path: Path) -> Iterator[RunFolder]:
 
 
 def steps(run: RunFolder) -> list[int]:
-    return [record["step"] for record in read_metrics(run.metrics_path)]
+    return [record["step"] for record in read_lines(run.metrics.path)]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "a\\b", "../up", ".hidden", "a\0b", "a\nb"])
@@ -41,7 +42,7 @@ def test_names_that_leave_the_folder(tmp_path: Path, name: str) -> None:
 def test_folder_is_made_once(tmp_path: Path) -> None:
     """An existing run is opened as it is; nothing is made before it is entered."""
     with RunFolder(tmp_path / "runs", "été 1") as run:
-        run.append({"step": 1})
+        run.metrics.append({"step": 1})
     with RunFolder(tmp_path / "runs", "été 1") as run:
         assert steps(run) == [1]
     RunFolder(tmp_path / "elsewhere", "run")
@@ -53,7 +54,7 @@ def test_a_folder_is_had_alone(tmp_path: Path) -> None:
     first, second = (RunFolder(tmp_path, "run") for _ in range(2))
     for one, other in ((first, second), (second, first)):
         with one, RunFolder(tmp_path, "another"):
-            one.append({"step": 1})
+            one.metrics.append({"step": 1})
             with (
                 pytest.raises(ValueError, match=f"run 'run' in .* is in use by process {os.getpid()}:"),
                 other,
@@ -81,11 +82,13 @@ def test_config(run: RunFolder) -> None:
 
 def test_append(run: RunFolder) -> None:
     """One line at once, exact numbers of any library, null for those that JSON does not have."""
-    run.append({"step": 1, "loss": 0.1, "text": "ü"})
-    assert run.metrics_path.read_text() == '{"step": 1, "loss": 0.1, "text": "\\u00fc"}\n'
-    run.append({"step": np.int64(2), "loss": np.float32(0.1), "votes": torch.tensor(5), "val_loss": math.inf})
-    run.append({"step": 3, "loss": torch.tensor(math.nan)})
-    assert read_metrics(run.metrics_path)[1:] == [
+    run.metrics.append({"step": 1, "loss": 0.1, "text": "ü"})
+    assert run.metrics.path.read_text() == '{"step": 1, "loss": 0.1, "text": "\\u00fc"}\n'
+    run.metrics.append(
+        {"step": np.int64(2), "loss": np.float32(0.1), "votes": torch.tensor(5), "val_loss": math.inf}
+    )
+    run.metrics.append({"step": 3, "loss": torch.tensor(math.nan)})
+    assert read_lines(run.metrics.path)[1:] == [
         {"step": 2, "loss": float(np.float32(0.1)), "votes": 5, "val_loss": None},
         {"step": 3, "loss": None},
     ]
@@ -93,7 +96,7 @@ def test_append(run: RunFolder) -> None:
 
 def test_read_metrics_of_nothing(tmp_path: Path) -> None:
     """No file, no records."""
-    assert read_metrics(tmp_path / "metrics.jsonl") == []
+    assert read_lines(tmp_path / "metrics.jsonl") == []
 
 
 @pytest.mark.clause("ARB-TRAIN-002")
@@ -103,19 +106,19 @@ def test_rewind(run: RunFolder, kept: int, torn: int) -> None:
     """To the lines of a checkpoint, byte for byte, whatever a kill has left behind them; what is written next
     follows, and is in the next mark."""
     for step in range(kept):
-        run.append({"step": step, "loss": 1 / (step + 1), "text": "ü"})
-    mark, before = run.mark(), run.metrics_path.read_bytes() if kept else b""
+        run.metrics.append({"step": step, "loss": 1 / (step + 1), "text": "ü"})
+    mark, before = run.metrics.mark(), run.metrics.path.read_bytes() if kept else b""
     for step in range(kept, kept + 2):
-        run.append({"step": step})
-    run.metrics_path.write_bytes(run.metrics_path.read_bytes()[: -torn or None])
+        run.metrics.append({"step": step})
+    run.metrics.path.write_bytes(run.metrics.path.read_bytes()[: -torn or None])
     after = RunFolder(run.path.parent, run.name)
-    after.refuse_damaged(mark)
-    after.rewind(mark)
-    assert run.metrics_path.read_bytes() == before
-    assert after.mark() == mark
-    after.append({"step": kept})
+    after.metrics.refuse_damaged(mark)
+    after.metrics.rewind(mark)
+    assert run.metrics.path.read_bytes() == before
+    assert after.metrics.mark() == mark
+    after.metrics.append({"step": kept})
     assert steps(run) == [*range(kept + 1)]
-    after.refuse_damaged(after.mark())
+    after.metrics.refuse_damaged(after.metrics.mark())
 
 
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {
@@ -135,25 +138,25 @@ DAMAGE: dict[str, tuple[Callable[[bytes], bytes | None], str]] = {
 def test_metrics_that_have_lost_something(run: RunFolder, case: str) -> None:
     """One sentence that says what, and what to do; the file stays as it is. Begun anew it is kept beside."""
     for step in range(3):
-        run.append({"step": step, "loss": 0.5})
-    mark = run.mark()
+        run.metrics.append({"step": step, "loss": 0.5})
+    mark = run.metrics.mark()
     assert mark["bytes"] == 75
     damage, said = DAMAGE[case]
-    damaged = damage(run.metrics_path.read_bytes())
-    run.metrics_path.unlink()
+    damaged = damage(run.metrics.path.read_bytes())
+    run.metrics.path.unlink()
     if damaged is not None:
-        run.metrics_path.write_bytes(damaged)
+        run.metrics.path.write_bytes(damaged)
     with pytest.raises(ValueError, match="put it back, or go on without them with --new-metrics") as refused:
-        run.refuse_damaged(mark)
+        run.metrics.refuse_damaged(mark)
     assert said in str(refused.value)
-    assert (run.metrics_path.read_bytes() if damaged is not None else None) == damaged
-    moved = run.begin_metrics()
-    assert not run.metrics_path.exists()
-    assert run.mark() == {"lines": 0, "bytes": 0, "sha256": hashlib.sha256().hexdigest()}
+    assert (run.metrics.path.read_bytes() if damaged is not None else None) == damaged
+    moved = run.metrics.begin()
+    assert not run.metrics.path.exists()
+    assert run.metrics.mark() == {"lines": 0, "bytes": 0, "sha256": hashlib.sha256().hexdigest()}
     if damaged is None:
         assert moved is None
     else:
-        assert moved == f"{run.metrics_path} is {run.metrics_path}.1 now"
+        assert moved == f"{run.metrics.path} is {run.metrics.path}.1 now"
         assert run.path.joinpath("metrics.jsonl.1").read_bytes() == damaged
 
 
@@ -162,8 +165,8 @@ def test_metrics_that_have_lost_something(run: RunFolder, case: str) -> None:
 )
 def test_a_run_that_is_watched(run: RunFolder, tail: bytes) -> None:
     """A whole record without its line feed counts; half of one, zeros and other bytes at the end do not."""
-    run.append({"step": 0})
-    with run.metrics_path.open("ab") as file:
+    run.metrics.append({"step": 0})
+    with run.metrics.path.open("ab") as file:
         file.write(tail)
     assert steps(run) == [0, 1][: 1 + (len(tail) > 4)]
 
@@ -171,9 +174,9 @@ def test_a_run_that_is_watched(run: RunFolder, tail: bytes) -> None:
 @pytest.mark.parametrize("line", ["{", "[1]", "nonsense", ""])
 def test_damage_before_the_end(run: RunFolder, line: str) -> None:
     """That is not a torn write, and it is not passed over."""
-    run.metrics_path.write_text(f'{{"step": 0}}\n{line}\n{{"step": 2}}\n')
+    run.metrics.path.write_text(f'{{"step": 0}}\n{line}\n{{"step": 2}}\n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2: .*expected a JSON object"):
-        read_metrics(run.metrics_path)
+        read_lines(run.metrics.path)
 
 
 def test_an_earlier_run_is_set_aside(run: RunFolder) -> None:
@@ -195,7 +198,7 @@ def test_an_earlier_run_is_set_aside(run: RunFolder) -> None:
 
 
 def test_a_run_that_cannot_be_set_aside(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.append({"step": 3})
+    run.metrics.append({"step": 3})
 
     def fails(*_: object) -> None:
         raise OSError(16, "Device or resource busy")
@@ -236,18 +239,18 @@ def test_plot(run: RunFolder) -> None:
     """A PNG for every set of keys, for one point, for gaps and for a run that diverged."""
     pytest.importorskip("matplotlib", reason="draws the plot of a run")
     for step in range(400):
-        run.append(
+        run.metrics.append(
             {"step": step, "loss": 5 - step / 100 if step != 7 else math.nan, "votes": 10 * step, "flips": 0}
         )
-    run.append({"step": 400, "loss": 8e5, "val_loss": 1.5})
+    run.metrics.append({"step": 400, "loss": 8e5, "val_loss": 1.5})
     assert run.plot("title", guess_name="unigram entropy", guess=3.3) == run.plot_path
     assert run.plot_path.read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in run.path.iterdir()) == ["loss.png", "metrics.jsonl"]
-    run.begin_metrics()
-    run.append({"step": 0, "loss": 5.0, "votes": 0, "flips": 0})
+    run.metrics.begin()
+    run.metrics.append({"step": 0, "loss": 5.0, "votes": 0, "flips": 0})
     run.plot("one point, of a run named $^$")
-    run.begin_metrics()
-    run.append({"step": 0, "val_loss": 2.0, "flips": 0})
+    run.metrics.begin()
+    run.metrics.append({"step": 0, "val_loss": 2.0, "flips": 0})
     run.plot("validation alone, nothing moved")
 
 
@@ -255,7 +258,7 @@ def test_plot(run: RunFolder) -> None:
 def test_plot_of_nothing(run: RunFolder, record: dict[str, float]) -> None:
     """Refused, and no file is left."""
     if record:
-        run.append(record)
+        run.metrics.append(record)
     with pytest.raises(ValueError, match="no finite loss"):
         run.plot("title")
     assert not run.plot_path.exists()
@@ -264,7 +267,7 @@ def test_plot_of_nothing(run: RunFolder, record: dict[str, float]) -> None:
 def test_plot_without_matplotlib(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is optional: a sentence says what to install, and nothing is written."""
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    run.append({"step": 1, "loss": 2.0})
+    run.metrics.append({"step": 1, "loss": 2.0})
     said = "it needs matplotlib, which is not installed: pip install matplotlib"
     with pytest.raises(ValueError, match=said):
         run.plot("run")

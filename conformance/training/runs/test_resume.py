@@ -21,7 +21,8 @@ from arbitor.conformance.judge.target import Target
 from arbitor.conformance.training.launch import START
 from arbitor.training import entry, loop
 from arbitor.training.commands import Command
-from arbitor.training.run_folder import RunFolder, read_metrics
+from arbitor.training.lines import read_lines
+from arbitor.training.run_folder import RunFolder
 
 STEPS = 12
 FLAGS = (
@@ -77,7 +78,7 @@ class Runs:
 
     def measured(self, name: str) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl without the speed."""
-        lines = read_metrics(self.path(name, "metrics.jsonl"))
+        lines = read_lines(self.path(name, "metrics.jsonl"))
         return [{key: value for key, value in line.items() if key != "items_per_s"} for line in lines]
 
     def end(self, name: str) -> tuple[list[dict[str, Any]], int, str]:

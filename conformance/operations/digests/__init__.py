@@ -1,0 +1,1 @@
+"""Tests of digests, section 14. Import conformance/operations, judge and draw."""

@@ -1,0 +1,1 @@
+"""Section 14: digests of rows of words. Imports rows."""
