@@ -1,4 +1,4 @@
-"""Digests of tensors where they lie: 64 bits each, of no order, tiling or device (ARB-DIG-001, ARB-DIG-002)."""
+"""Digests of tensors where they lie: 64 bits each, of no order or device (ARB-DIG-001, ARB-DIG-002)."""
 
 from __future__ import annotations
 

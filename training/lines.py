@@ -31,13 +31,11 @@ class Lines:
     def append(self, *records: Mapping[str, Any]) -> None:
         """Add a line for each, all or none; numbers may be NumPy's or torch's, those not finite become
         null."""
-        lines = [
-            json.dumps({key: _plain(value) for key, value in record.items()}, allow_nan=False)
-            for record in records
-        ]
+        plain = ({key: _plain(value) for key, value in record.items()} for record in records)
+        lines = [json.dumps(record, allow_nan=False) for record in plain]
         data = "".join(f"{line}\n" for line in lines).encode()
         append_whole(self.path, data)
-        self._count += len(lines)
+        self.count += len(lines)
         self._bytes += len(data)
         self._hash.update(data)
 
@@ -45,7 +43,7 @@ class Lines:
         """What was appended so far, for a checkpoint that is written after it: it is on disk then."""
         if self._bytes:
             synced(self.path)
-        return {"lines": self._count, "bytes": self._bytes, "sha256": self._hash.hexdigest()}
+        return {"lines": self.count, "bytes": self._bytes, "sha256": self._hash.hexdigest()}
 
     def refuse_damaged(self, mark: Mapping[str, Any]) -> None:
         """Raise `ValueError` if the file does not begin with the lines of a mark."""
@@ -74,7 +72,7 @@ class Lines:
             with naming(self.path):
                 os.truncate(self.path, mark["bytes"])
             self._hash.update(self.path.read_bytes())
-        self._count, self._bytes = mark["lines"], mark["bytes"]
+        self.count, self._bytes = mark["lines"], mark["bytes"]
 
     def begin(self) -> str | None:
         """Move the file to the first free of NAME.1, ... and begin with none; a sentence that says so, or
@@ -88,7 +86,7 @@ class Lines:
         return f"{self.path} is {aside} now"
 
     def _forget(self) -> None:
-        self._count, self._bytes, self._hash = 0, 0, hashlib.sha256()  # of what was appended
+        self.count, self._bytes, self._hash = 0, 0, hashlib.sha256()  # of what was appended
 
 
 def first_free(path: Path) -> Path:

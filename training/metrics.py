@@ -22,10 +22,20 @@ MOST_LOSS = 2.0**20  # a loss above it counts as that
 MOST = 2**63 - 1
 _COUNT = {"type": "integer", "minimum": 0, "maximum": MOST}
 _FLOAT = r"^(nan|-?inf|-?0x[01]\.[0-9a-f]{13}p[+-][0-9]{1,3}|-?0x0\.0p\+0)$"  # as float.hex writes it
+_MARK = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["lines", "bytes", "sha256"],
+    "properties": {
+        "lines": _COUNT,
+        "bytes": _COUNT,
+        "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    },
+}
 PENDING: Mapping[str, Any] = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["losses", "counts", "metrics"],
+    "required": ["losses", "counts", "metrics", "digests"],
     "properties": {
         "losses": {"type": "array", "items": {"type": "string", "pattern": _FLOAT}},
         "counts": {
@@ -34,16 +44,8 @@ PENDING: Mapping[str, Any] = {
             "required": list(COUNTS),
             "properties": dict.fromkeys(COUNTS, _COUNT),
         },
-        "metrics": {
-            "type": "object",
-            "additionalProperties": False,
-            "required": ["lines", "bytes", "sha256"],
-            "properties": {
-                "lines": _COUNT,
-                "bytes": _COUNT,
-                "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
-            },
-        },
+        "metrics": _MARK,
+        "digests": _MARK,
     },
 }
 

@@ -59,6 +59,7 @@ class Options:
     log_interval: int = 10
     eval_interval: int = 100
     save_interval: int = 100
+    keep_interval: int = 0
     accum_threshold: int = DEFAULTS.accum_threshold
     e_accum_threshold: int = DEFAULTS.e_accum_threshold
     preserve_state: bool = False
@@ -96,7 +97,7 @@ class Options:
     # runs, what it writes and how often.
     MAY_DIFFER: ClassVar[tuple[str, ...]] = (
         *("resume", "new_metrics", "device", "threads", "backend", "no_save", "runs", "run", "report"),
-        *("save_interval", "checkpoint_format", "init", "samples"),
+        *("save_interval", "keep_interval", "checkpoint_format", "init", "samples"),
     )
     # Where the data are. A run keeps it, to go on without being told; what counts is what is found there, by
     # its name and its hash.
@@ -158,7 +159,7 @@ def value_problem(options: Options) -> str | None:
     ):
         if getattr(options, name) < 1:
             return f"{flag(name)} must be at least 1, got {getattr(options, name)}"
-    for name in ("log_interval", "eval_interval", "save_interval", "experts"):
+    for name in ("log_interval", "eval_interval", "save_interval", "keep_interval", "experts"):
         if getattr(options, name) < 0:
             return f"{flag(name)} must be 0 or more, got {getattr(options, name)}"
     for name in ("accum_threshold", "e_accum_threshold", "vote_max", "seed", "group_size"):

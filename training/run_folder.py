@@ -27,6 +27,7 @@ from .picture import draw
 
 CHECKPOINT = "checkpoint.safetensors"
 FILES = ("config.json", "metrics.jsonl", "digests.jsonl", "loss.png", "samples.png", CHECKPOINT)
+KEPT = "checkpoints"  # the folder of those that --keep-interval keeps
 LOCKS = ".locks"  # the folder beside the runs that has their locks
 
 
@@ -95,6 +96,12 @@ class RunFolder:
             reason = unwritable(self.path / file)
             if reason is not None:
                 raise ValueError(f"{self.path / file} {reason}")
+
+    def kept(self, step: int) -> Path:
+        """The checkpoint of a step that --keep-interval keeps; its folder is made."""
+        with naming(self.path / KEPT):
+            (self.path / KEPT).mkdir(exist_ok=True)
+        return self.path / KEPT / f"step-{step:08d}.safetensors"
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.json whole or not at all."""

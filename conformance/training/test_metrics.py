@@ -92,6 +92,9 @@ class Known:
     def columns(self) -> dict[str, int]:
         return {}
 
+    def recorded(self) -> dict[str, torch.Tensor]:
+        return {}
+
     def finish(self, model: Any, folder: Any) -> None:
         pass
 

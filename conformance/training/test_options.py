@@ -41,7 +41,13 @@ MUST: dict[str, Any] = {
 MAY: dict[str, Any] = {
     **{"resume": True, "new_metrics": True, "device": "auto", "threads": 2, "backend": "reference"},
     **{"no_save": True, "runs": Path("elsewhere"), "run": "another", "report": Path("report.json")},
-    **{"save_interval": 1, "checkpoint_format": "dense", "init": Path("init"), "samples": Path("a.png")},
+    **{
+        "save_interval": 1,
+        "keep_interval": 2,
+        "checkpoint_format": "dense",
+        "init": Path("init"),
+        "samples": Path("a.png"),
+    },
 }
 # and of what is compared by what is found there
 SOURCES: dict[str, Any] = {"text_data": "another.txt", "audio_data": "a.wav", "image_data": "images"}

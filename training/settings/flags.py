@@ -151,6 +151,9 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
     loop.add_argument("--eval-batches", type=int, help="batches of one validation")
     loop.add_argument("--save-interval", type=int, help="steps between checkpoints, 0 for the last one only")
     loop.add_argument(
+        "--keep-interval", type=int, help="steps between checkpoints that stay, for arbitor audit; 0 for none"
+    )
+    loop.add_argument(
         "--checkpoint-format",
         choices=CHOICES["checkpoint_format"],
         help="trits in a checkpoint: 4 or 5 a byte",
