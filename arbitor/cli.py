@@ -56,6 +56,16 @@ def _run(own: list[str], passed_on: list[str]) -> int:
         return bench(backends, options.device, size, options.rounds, options.only, options.out)
     if options.command == "sample":
         return _sample(options)
+    if options.command == "audit":
+        from .training.audit.command import audit
+        from .training.audit.replay import Where
+
+        where = Where(options.backend, options.device, options.threads, options.data)
+        return audit(options.run, options.steps, options.random, options.seed, where)
+    if options.command == "diff":
+        from .training.audit.compare import diff
+
+        return diff(options.first, options.second)
     if options.command == "inspect":
         from .inspection.command import inspect_file
 
@@ -171,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_mutants(commands)
     _add_replay(commands)
     _add_fuzz(commands)
+    _add_audit(commands)
     inspect = commands.add_parser("inspect", help="what is in a checkpoint: state, trits, exponents, votes")
     inspect.add_argument("file", type=Path, metavar="FILE", help="a checkpoint of ours")
     inspect.add_argument("--picture", type=Path, metavar="FILE.png", help="draw it too; default: no picture")
@@ -184,6 +195,22 @@ def _add_capabilities(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="what it declares: FILE.toml or FILE.json (default: its own declaration)",
     )
+
+
+def _add_audit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    audit = commands.add_parser("audit", help="make steps of a recorded run again, and compare every digest")
+    audit.add_argument("run", type=Path, metavar="RUN", help="the folder of a ternary run")
+    part = audit.add_mutually_exclusive_group()
+    part.add_argument("--steps", metavar="N..M", help="these updates; default: all")
+    part.add_argument("--random", type=int, metavar="K", help="so many, drawn")
+    audit.add_argument("--seed", type=int, metavar="S", help="of --random; default: random")
+    audit.add_argument("--data", metavar="PLACE", help="of the data; default: where the run had them")
+    audit.add_argument("--backend", metavar="NAME", help="default: ARB_TERNARY_BACKEND, or auto")
+    audit.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto")
+    audit.add_argument("--threads", type=int, metavar="N", help="CPU threads of torch")
+    diff = commands.add_parser("diff", help="the first step and tensor in which two recorded runs part")
+    diff.add_argument("first", type=Path, metavar="RUN_A", help="the folder of a ternary run")
+    diff.add_argument("second", type=Path, metavar="RUN_B", help="of another")
 
 
 def _add_replay(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

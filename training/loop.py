@@ -91,8 +91,8 @@ class Trainer:
             if options.batch % ranks.size:
                 raise ValueError(f"--batch {options.batch} is no multiple of the {ranks.size} ranks")
             learner.join(ranks)
-        self._parts = options.accum if options.accumulate == "exact" else 1
-        positions = task.positions * self._parts
+        self.parts = options.accum if options.accumulate == "exact" else 1
+        positions = task.positions * self.parts
         if positions > MAX_TOKENS and not options.baseline:
             raise ValueError(f"an update is of at most {MAX_TOKENS} tokens, got {positions}")
         self.done, self._began_at = 0, 0
@@ -109,15 +109,20 @@ class Trainer:
             config["init"] = taken.digest
         self._taken, self._window = taken, Window(device)
         self.kept = Kept(options, config, self._window)
-        recorded = learner.recorded()
         self._recorder: Recorder | None = None
-        if recorded and self._first and not options.no_save:
-            backend = registry.choose(options.backend, device.type).backend
-            self._recorder = Recorder(recorded, backend, 1 if ranks is None else ranks.size)
+        if learner.recorded() and self._first and not options.no_save:
+            self.record()
+
+    def record(self) -> Recorder:
+        """Have digests of every update from here on."""
+        backend = registry.choose(self.options.backend, self.device.type).backend
+        size = 1 if self.ranks is None else self.ranks.size
+        self._recorder = Recorder(self.task.kind, self.learner.recorded(), backend, size)
+        return self._recorder
 
     def resume(self) -> None:
         """Continue from the checkpoint of this run; the options must be those of its beginning."""
-        self.done = self._began_at = self.kept.resume(self.learner, self.device, self._parts)
+        self.done = self._began_at = self.kept.resume(self.learner, self.device, self.parts)
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all, where one is kept."""
@@ -179,10 +184,10 @@ class Trainer:
         return own
 
     def _step(self) -> None:
-        """One update from `self._parts` microbatches."""
+        """One update from `self.parts` microbatches."""
         losses = []
-        shares = self._parts * (1 if self.ranks is None else self.ranks.size)
-        for _ in range(self._parts):
+        shares = self.parts * (1 if self.ranks is None else self.ranks.size)
+        for _ in range(self.parts):
             drawn = self.task.batch(self.done)
             if self._recorder is not None:
                 self._recorder.batch(drawn)
@@ -194,8 +199,8 @@ class Trainer:
             losses.append(loss.detach())
             self.done += 1
         signal = sum_of(losses, self.ranks)
-        updates = self.done // self._parts
-        updated = self.learner.update(signal, updates - 1, self.options.steps // self._parts)
+        updates = self.done // self.parts
+        updated = self.learner.update(signal, updates - 1, self.options.steps // self.parts)
         if self.options.log_interval:
             self._window.add(signal, updated.counts)
         if self._recorder is not None:
@@ -241,7 +246,7 @@ class Trainer:
             if self.result.experts:
                 record["experts"] = self.result.experts
             self.result.valid.append(record["val_loss"])
-        progress.advance(self._parts, self.task.items, record)
+        progress.advance(self.parts, self.task.items, record)
         if record:
             self.kept.log({"step": self.done, **record, "items_per_s": round(progress.rate)})
         saved = self._due(o.save_interval) and self.done < o.steps and not o.no_save

@@ -26,11 +26,14 @@ MOST_PENDING = 64  # updates whose digests have not been read
 class Recorder:
     """Digests of the tensors of one state, which stays on its device."""
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], backend: registry.Backend, ranks: int) -> None:
+    def __init__(
+        self, kind: str, tensors: Mapping[str, torch.Tensor], backend: registry.Backend, ranks: int
+    ) -> None:
         self._digests, self._host = Digests(tensors, backend), registry.select("torch")
         device = next(iter(tensors.values())).device
         self._header = {
             "format": FORMAT,
+            "kind": kind,
             "tensors": {name: [str(t.dtype).removeprefix("torch."), *t.shape] for name, t in tensors.items()},
             "by": {
                 "arbitor": __version__,
@@ -54,10 +57,13 @@ class Recorder:
 
     def updated(self, step: int, loss: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> None:
         """The update that ends at `step` is done."""
-        words = torch.tensor([number - (number >> 63 << 64) for number in self._batches])
-        batches = f"{digest_of([words], self._host):016x}"
-        self._pending.append((step, batches, loss, self._digests.of(tensors)))
+        self._pending.append((step, self.batches(), loss, self._digests.of(tensors)))
+
+    def batches(self) -> str:
+        """The digest of the batches since the last call."""
+        words = torch.tensor([number - (number >> 63 << 64) for number in self._batches], dtype=torch.int64)
         self._batches = []
+        return f"{digest_of([words], self._host):016x}"
 
     @property
     def full(self) -> bool:

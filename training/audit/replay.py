@@ -1,0 +1,161 @@
+"""A recorded run made again, from its beginning or from a checkpoint that it has kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arbitor.checkpoint import Checkpoint, load_checkpoint, ternary_options
+from arbitor.digests import Digests, as_text
+from arbitor.kernels import registry
+
+from ..entry import TASKS
+from ..loop import Trainer, prepared
+from ..options import Options, problem, recorded
+from ..run_folder import KEPT
+from .record import Line, Record
+
+
+@dataclasses.dataclass(frozen=True)
+class Where:
+    """What makes the run again: backend, device, CPU threads, the place of the data; None is the run's own
+    or the default."""
+
+    backend: str | None = None
+    device: str = "auto"
+    threads: int | None = None
+    data: str | None = None
+
+
+def config_of(folder: Path) -> Mapping[str, Any]:
+    """config.json of a run. Raises ValueError for one that is not there or not a ternary run's."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        ternary_options(config)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return dict(config)
+
+
+def checkpoints_of(folder: Path) -> dict[int, Path]:
+    """Files of state by step, in order: those that were kept, and the last one."""
+    found = {int(path.stem.removeprefix("step-")): path for path in sorted((folder / KEPT).glob("step-*"))}
+    last = folder / "checkpoint.safetensors"
+    if last.is_file():
+        found.setdefault(load_checkpoint(last).step, last)
+    return dict(sorted(found.items()))
+
+
+def options_of(folder: Path, kind: str, where: Where) -> Options:
+    """The options of the run, on another backend and device, saving nothing. Raises ValueError for ones that
+    this version does not know."""
+    found = ternary_options(config_of(folder))
+    try:
+        values = recorded(found, (*Options.MUST_AGREE, *Options.SOURCES))
+        if where.data is not None:
+            source = {"text": "text_data", "audio": "audio_data"}.get(kind, "image_data")
+            values[source] = where.data
+        values |= {"log_interval": 0, "eval_interval": 0, "no_save": True, "threads": where.threads}
+        options = Options(**values, backend=where.backend, device=where.device)
+        wrong = problem(options)
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+    if wrong is not None:
+        raise ValueError(f"{folder / 'config.json'}: {wrong}")
+    return options
+
+
+class Replay:
+    """The run on its data, at a step; `begin` puts it at one, `update` makes the next update."""
+
+    def __init__(self, folder: Path, record: Record, trainer: Trainer) -> None:
+        self._config, self._record, self._trainer = config_of(folder), record, trainer
+        self.checkpoints = checkpoints_of(folder)
+        self.recorder = trainer.record()
+        self._start = {name: tensor.clone() for name, tensor in trainer.learner.state().items()}
+
+    @property
+    def step(self) -> int:
+        """Where the replay is."""
+        return self._trainer.done
+
+    @property
+    def same_data(self) -> bool:
+        """Whether the data have the hash of those of the run."""
+        return bool(self._config["corpus"]["sha256"] == self._trainer.task.sha256)
+
+    @property
+    def made_by(self) -> str:
+        """What makes the run again, in words."""
+        backend = self._trainer.result.backend
+        device = self._trainer.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return f"{backend} on {name}, torch {torch.__version__}"
+
+    def sources(self, step: int) -> list[int]:
+        """Steps at or before `step` from which the run can be made again, the nearest last."""
+        own = [0] if "init" not in self._config else []  # the model of --init is not here
+        kept = [] if self._trainer.options.preserve_state else [*self.checkpoints]  # KV state is in none
+        return sorted({at for at in (*own, *kept) if at <= step})
+
+    def begin(self, step: int) -> Line:
+        """Be at a step of `sources` -> what the record should say of the state there."""
+        tensors = self._start if step == 0 and step not in self.checkpoints else self.kept(step).tensors
+        device = self._trainer.device
+        self._trainer.learner.load_state({name: tensor.to(device) for name, tensor in tensors.items()})
+        self._trainer.learner.model.reset_runtime_state()
+        self._trainer.done = step
+        _, line = self.recorder.opening(step, self._trainer.learner.recorded())
+        return Line.of(line, self._record.names)
+
+    def update(self) -> Line:
+        """Make the next update -> its line."""
+        self._trainer._step()
+        (line,) = self.recorder.lines()
+        return Line.of(line, self._record.names)
+
+    def batch(self, step: int) -> str:
+        """The digest of the batches of the update that ends at `step`, drawn and not trained on."""
+        for at in range(step - self._trainer.parts, step):
+            self.recorder.batch(self._trainer.task.batch(at))
+        return self.recorder.batches()
+
+    def kept(self, step: int) -> Checkpoint:
+        """The checkpoint of a step."""
+        return load_checkpoint(self.checkpoints[step])
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What is recorded of the state, at this step."""
+        return self._trainer.learner.recorded()
+
+    def line_of(self, checkpoint: Checkpoint) -> Line:
+        """What the record should say of a checkpoint's state. Raises ValueError if it lacks a tensor."""
+        lacking = [name for name in self._record.names if name not in checkpoint.tensors]
+        if lacking:
+            raise ValueError(f"the checkpoint of step {checkpoint.step} has no {lacking[0]}")
+        own = {name: checkpoint.tensors[name] for name in self._record.names}
+        text = as_text(Digests(own, registry.select("torch")).of(own))
+        return Line.of({"step": checkpoint.step, "state": text}, self._record.names)
+
+
+@contextmanager
+def replaying(folder: Path, record: Record, where: Where) -> Iterator[Replay]:
+    """The run in a folder, ready to be made again. Raises ValueError or RuntimeError for what cannot be."""
+    options = options_of(folder, record.kind, where)
+    if record.kind not in TASKS:
+        raise ValueError(f"{record.path}, line 1: kind {record.kind!r}, expected one of {', '.join(TASKS)}")
+    task = TASKS[record.kind].of(options)
+    with prepared(options, task) as trainer:
+        replay = Replay(folder, record, trainer)
+        if tuple(replay.state()) != record.names:
+            raise ValueError(f"{record.path} has other tensors than a model of {folder / 'config.json'}")
+        yield replay
