@@ -1,0 +1,1 @@
+"""Tests of what runs record, and of audits. Imports training."""
