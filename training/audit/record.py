@@ -140,17 +140,20 @@ def _fault(line: Mapping[str, Any], tensors: int, before: int, opening: bool) ->
 
 
 def first_difference(mine: Line, theirs: Line, losses: bool = True) -> str | None:
-    """What differs first in one update, in words, in the order in which one follows from another: batch,
-    loss, tensors of the state. None where nothing does."""
+    """What differs in one update, in words: its batch, from which all else follows, or its loss and the first
+    tensor of the state. None where nothing does."""
     if mine.batch != theirs.batch:
         return "batch"
-    if losses and mine.loss != theirs.loss:
-        return f"loss ({_number(mine.loss)} and {_number(theirs.loss)})"
+    found = (
+        [f"loss ({_number(mine.loss)} and {_number(theirs.loss)})"]
+        if losses and mine.loss != theirs.loss
+        else []
+    )
     wrong = [name for name, digest in mine.state.items() if theirs.state.get(name) != digest]
-    if not wrong:
-        return None
-    more = f", the first of {len(wrong)} tensors of {len(mine.state)}" if len(wrong) > 1 else ""
-    return f"{wrong[0]}{more}"
+    if wrong:
+        more = f", the first of {len(wrong)} tensors of {len(mine.state)}," if len(wrong) > 1 else ""
+        found.append(f"{wrong[0]}{more}")
+    return " and ".join(found) or None
 
 
 def _number(text: str | None) -> str:
