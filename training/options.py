@@ -97,7 +97,8 @@ class Options:
     # runs, what it writes and how often.
     MAY_DIFFER: ClassVar[tuple[str, ...]] = (
         *("resume", "new_metrics", "device", "threads", "backend", "no_save", "runs", "run", "report"),
-        *("save_interval", "keep_interval", "checkpoint_format", "init", "samples"),
+        "keep_interval",
+        *("save_interval", "checkpoint_format", "init", "samples"),
     )
     # Where the data are. A run keeps it, to go on without being told; what counts is what is found there, by
     # its name and its hash.

@@ -24,7 +24,7 @@ from arbitor.conformance.training.launch import START
 from arbitor.conformance.training.started import spy_on_steps
 from arbitor.conformance.training.trainers import CHECKPOINT, module_of, trainers
 from arbitor.ranks import Ranks
-from arbitor.training import loop, options, run_folder
+from arbitor.training import lines, loop, options
 from arbitor.training.keeping import TrainingFailed
 from arbitor.training.learners import make_learner
 from arbitor.training.settings import flags as commandline
@@ -121,7 +121,7 @@ def test_a_full_disk_of_one_rank_stops_all(tmp_path: Path, monkeypatch: pytest.M
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
 
-    monkeypatch.setattr(run_folder, "append_whole", full)
+    monkeypatch.setattr(lines, "append_whole", full)
     steps = spy_on_steps(monkeypatch, loop.Trainer)
 
     def run(ranks: Ranks) -> str:

@@ -91,7 +91,7 @@ def test_nothing_to_draw(runs: Runs, trainer: str) -> None:
     """A run that logs no loss ends well all the same, with its checkpoint and without a picture."""
     assert runs(trainer, "--log-interval", "0", "--eval-interval", "0") == 0
     written = {path.name for path in runs.path(trainer, ".").iterdir()}
-    assert written - {"samples.png"} == {"config.json", "checkpoint.safetensors"}
+    assert written - {"samples.png"} == {"config.json", "digests.jsonl", "checkpoint.safetensors"}
 
 
 def assert_run(runs: Runs, trainer: str, status: int, shown: str) -> None:

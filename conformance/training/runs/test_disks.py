@@ -19,7 +19,8 @@ from arbitor.conformance.training.started import (
     spy_on_steps,
 )
 from arbitor.kernels.writing import append_whole
-from arbitor.training import loop, run_folder
+from arbitor.training import lines as lines_module
+from arbitor.training import loop
 
 pytestmark = pytest.mark.usefixtures("one_lane")
 
@@ -65,7 +66,7 @@ class Full:
         self.at, self.count = at, 0
         self.honest_sync, self.honest_append = os.fsync, append_whole
         patch.setattr(os, "fsync", self.sync)
-        patch.setattr(run_folder, "append_whole", self.append)
+        patch.setattr(lines_module, "append_whole", self.append)
 
     def _put(self, path: str | None) -> None:
         self.count += 1
@@ -90,14 +91,14 @@ def test_a_disk_that_is_full_at_any_moment(started: Started) -> None:
         disk = Full(patch, None)
         assert started("--run", "whole") == 0
     total, whole = disk.count, load_checkpoint(started.path(name="whole"))
-    assert total == 17, "the configuration, three lines, three checkpoints after lines that are on disk"
+    assert total == 27, "the configuration, 1 + 3 * 2 lines, three checkpoints after lines that are on disk"
     steps_of_failures = []
     for at in range(1, total + 1):
         name = f"at{at}"
         with pytest.MonkeyPatch.context() as patch:
             Full(patch, at)
             steps = spy_on_steps(patch, loop.Trainer)
-            said = started.refused(1 if at > 2 else 2, "--run", name)
+            said = started.refused(1 if at > 3 else 2, "--run", name)
         steps_of_failures.append(len(steps))
         found = started.path(name=name)
         assert ": No space left on device; after step " in said
@@ -125,4 +126,4 @@ def test_a_small_disk(started: Started, small_disk: Callable[[str], Path]) -> No
         "of step 6, the last"
     )
     assert load_checkpoint(disk / "run" / CHECKPOINT).step == 6
-    assert sorted(os.listdir(disk / "run")) == [CHECKPOINT, "config.json", "metrics.jsonl"]
+    assert sorted(os.listdir(disk / "run")) == [CHECKPOINT, "config.json", "digests.jsonl", "metrics.jsonl"]

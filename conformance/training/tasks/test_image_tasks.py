@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from arbitor.between.exact import ExactWork
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.modalities import NO_LABEL, ImageShape, signal_share
 from arbitor.training import loop, options
@@ -123,7 +124,7 @@ class Canned:
     """Says what it is told, as a model would."""
 
     def __init__(self, classes: torch.Tensor, patches: torch.Tensor) -> None:
-        self.said = classes, patches
+        self.said, self.work = (classes, patches), ExactWork("torch")
 
     def vision(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.said
