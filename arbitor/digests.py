@@ -32,9 +32,11 @@ class Digests:
         for name in self.names:
             raw = tensors[name].contiguous().view(-1).view(torch.uint8)
             parts += [raw, self._padding[: -len(raw) % _ROW]]
-        rows = self._backend.digest(torch.cat(parts).view(torch.int64).view(-1, COLUMNS), self._first)
-        found = torch.zeros(len(self.names), dtype=torch.int64, device=rows.device)
-        return found.index_add_(0, self._owners, rows)
+        found = torch.zeros(len(self.names), dtype=torch.int64, device=self._first.device)
+        if len(self._first):
+            words = torch.cat(parts).view(torch.int64).view(-1, COLUMNS)
+            found.index_add_(0, self._owners, self._backend.digest(words, self._first))
+        return found
 
 
 def digest_of(tensors: Sequence[torch.Tensor], backend: Backend) -> int:

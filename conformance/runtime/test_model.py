@@ -160,6 +160,14 @@ def test_the_cache_is_detached_and_no_longer_than_the_window(target: Target, win
         model._ternary_update_memory()
 
 
+@pytest.mark.clause("ARB-ATT-001", "ARB-MODEL-008")
+def test_a_head_has_256_numbers_at_most() -> None:
+    """More are refused with what to do; so many are taken."""
+    ARBConfig(d_model=512, layers=1, heads=2)
+    with pytest.raises(ValueError, match=r"a head has at most 256 .* got d_model 520 of 2 heads: give 3"):
+        ARBConfig(d_model=520, layers=1, heads=2)
+
+
 @pytest.mark.clause("ARB-RUN-010")
 def test_another_batch_size_needs_a_reset(target: Target) -> None:
     """It is refused by name, and the sequences that are in progress go on."""

@@ -16,6 +16,7 @@ from arbitor import sample as module
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine.models import hash_of
 from arbitor.conformance.tools.sampled import OPTIONS, greedy, model, run, saved
+from arbitor.kernels.registry import select
 from arbitor.sample import BYTES, Sampling, choose, decoded, generate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -133,6 +134,24 @@ def counts(logits: list[float], draws: int, **how: Any) -> list[int]:
     return [found.count(byte) for byte in range(len(logits))]
 
 
+@pytest.mark.clause("ARB-MODEL-009")
+@pytest.mark.parametrize("heat", [0.25, 1.0, 7.0])
+def test_a_byte_is_drawn_by_integers(heat: float) -> None:
+    """Weights of 2^-30 of the top three, one after another; a byte has as many draws as its weight."""
+    logits = torch.full((288,), -9.0)
+    logits[torch.tensor([7, 3, 200, 90])] = torch.tensor([1.5, 2.0, 1.5, -1.0])
+    behind = torch.tensor([[0.0, -0.5 / heat, -0.5 / heat]])
+    weights = [int(share * 2**30) for share in select("torch").softmax(behind)[0].tolist()]
+    how = Sampling(temperature=heat, top_k=3)
+    ends = [sum(weights[: place + 1]) for place in range(3)]
+    for byte, first, last in zip((3, 7, 200), [0, *ends], ends, strict=False):
+        for drawn in (first, last - 1):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(torch, "randint", lambda high, *_, drawn=drawn, **__: torch.tensor(drawn))
+                assert choose(logits, how, torch.Generator()) == byte
+
+
+@pytest.mark.clause("ARB-MODEL-009")
 def test_temperature() -> None:
     """Shares of exp(logit / temperature): 1 to 3, and 1 to 9 at one half."""
     assert 2_900 < counts([0.0, math.log(3)], 4_000, temperature=1.0)[1] < 3_100
@@ -141,6 +160,7 @@ def test_temperature() -> None:
     assert counts([0.0, 88.0, 90.0], 50, temperature=1e-308) == [0, 0, 50]  # 90 / 1e-308 is no float
 
 
+@pytest.mark.clause("ARB-MODEL-009")
 def test_top_k() -> None:
     """Of equal logits the lowest byte comes first."""
     assert counts([1.0, 3.0, 2.0], 50, top_k=1, temperature=9.0) == [0, 50, 0]

@@ -292,8 +292,8 @@ JSON = st.recursive(
 def damaged(draw: st.DrawFn) -> Any:
     """`pending` of a checkpoint with one value, anywhere in it, in the place of which is any JSON."""
     pending = json.loads(json.dumps(PENDING))
-    way: list[Any] = draw(st.sampled_from([[], ["losses"], ["counts"], *([file] for file in MARKS), ["losses", 0],
-                                *(["counts", name] for name in COUNTS),
+    way: list[Any] = draw(st.sampled_from([[], ["losses"], ["counts"], ["losses", 0],
+                                *([file] for file in MARKS), *(["counts", name] for name in COUNTS),
                                 *([file, name] for file in MARKS for name in PENDING[file])]))  # fmt: skip
     if not way:
         return draw(JSON)

@@ -118,8 +118,12 @@ def test_a_full_disk_of_one_rank_stops_all(tmp_path: Path, monkeypatch: pytest.M
     """After the same step; one of them says why."""
     asked = chosen(tmp_path, log_interval=2, steps=9, eval_interval=0)
 
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+    honest = lines.append_whole
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "metrics.jsonl":
+            raise OSError(errno.ENOSPC, "No space left on device", path.name)
+        honest(path, data)
 
     monkeypatch.setattr(lines, "append_whole", full)
     steps = spy_on_steps(monkeypatch, loop.Trainer)
