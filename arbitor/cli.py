@@ -60,8 +60,8 @@ def _run(own: list[str], passed_on: list[str]) -> int:
         from .training.audit.command import audit
         from .training.audit.replay import Where
 
-        where = Where(options.backend, options.device, options.threads, options.data)
-        return audit(options.run, options.steps, options.random, options.seed, where)
+        replayed = Where(options.backend, options.device, options.threads, options.data)
+        return audit(options.run, options.steps, options.random, options.seed, replayed)
     if options.command == "diff":
         from .training.audit.compare import diff
 

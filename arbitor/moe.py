@@ -134,7 +134,7 @@ class MixtureOfExperts(nn.Module):
         outputs = torch.zeros_like(inputs)
         for number, expert in enumerate(self.experts):
             taken = (chosen == number).nonzero(as_tuple=True)
-            if len(taken[0]):
+            if len(taken[0]):  # of none a twin would have gradients of zeros
                 outputs = outputs.index_put(taken, expert(inputs[taken]))
         self._count(p, chosen)
         return self.work.weighted(weights, outputs)

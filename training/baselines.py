@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from arbitor.between.work import Work
 from arbitor.kernels.ambient import plain
 
 from .float_work import FloatWork
@@ -60,7 +61,9 @@ class BaselineParts:
         kinds: dict[str, type[FloatLinear]] = {"ste": SteLinear, "float": FloatLinear}
         if kind not in kinds:
             raise ValueError(f"unknown baseline {kind!r}; known: {', '.join(kinds)}")
-        self._linear, self.work = kinds[kind], FloatWork()
+        self._linear = kinds[kind]
+        self.float_work = FloatWork()
+        self.work: Work = self.float_work
         self._random = torch.Generator("cpu").manual_seed(seed).get_state()
 
     def linear(self, in_features: int, out_features: int, **options: Any) -> nn.Module:

@@ -110,4 +110,5 @@ def _softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window
         behind = place[k.shape[2] - q.shape[2] :, None] - place
         hidden = behind < 0 if window is None else (behind < 0) | (behind >= window)
         scores = scores.masked_fill(hidden, float("-inf"))
-    return scores.softmax(-1) @ v
+    y: torch.Tensor = scores.softmax(-1) @ v
+    return y

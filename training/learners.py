@@ -186,7 +186,8 @@ class FloatLearner:
         self.model = ARBModel(config, parts=parts, **flags).to(device)
         if _compiles(device):
             # not the angles: fused, they would be computed in float64 for every head
-            parts.work._angles = torch.compiler.disable(parts.work._angles)  # type: ignore[method-assign]
+            work = parts.float_work
+            work._angles = torch.compiler.disable(work._angles)  # type: ignore[method-assign]
             self.model.compile()
         self.name = f"{options.baseline} + AdamW"
         self.autocast = autocast_dtype(options)

@@ -25,8 +25,7 @@ class Lines:
     """The file at `path`; nothing is made or looked at before it is added to."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._forget()
+        self.path, self.count, self._bytes, self._hash = path, 0, 0, hashlib.sha256()
 
     def append(self, *records: Mapping[str, Any]) -> None:
         """Add a line for each, all or none; numbers may be NumPy's or torch's, those not finite become

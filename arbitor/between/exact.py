@@ -36,7 +36,7 @@ class ExactWork:
         rows = x.float().reshape(-1, x.shape[-1])
         if not len(rows):
             return rows.view(x.shape)
-        return _applied(Norm, rows.contiguous(), self._on(x)).view(x.shape)
+        return _tensor(Norm, rows.contiguous(), self._on(x)).view(x.shape)
 
     def attend(
         self, qkv: torch.Tensor, heads: int, window: int | None, start: int, past: Past | None
@@ -48,39 +48,44 @@ class ExactWork:
 
     def softmax(self, x: torch.Tensor) -> torch.Tensor:
         """ARB-SOFT-001, -002."""
-        return _applied(Softmax, x.contiguous(), self._on(x))
+        return _tensor(Softmax, x.contiguous(), self._on(x))
 
     def sigmoid(self, x: torch.Tensor) -> torch.Tensor:
         """ARB-SOFT-003, -004."""
-        return _applied(Sigmoid, x.contiguous(), self._on(x))
+        return _tensor(Sigmoid, x.contiguous(), self._on(x))
 
     def shares(self, weights: torch.Tensor) -> torch.Tensor:
         """ARB-MIX-001."""
-        return _applied(Shares, weights)
+        return _tensor(Shares, weights)
 
     def spread(self, h: torch.Tensor, slots: int) -> torch.Tensor:
         """ARB-MIX-002."""
-        return _applied(Spread, h, slots)
+        return _tensor(Spread, h, slots)
 
     def weighted(self, weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """ARB-MIX-003."""
-        return _applied(Weighted, weights, values, self._on(values))
+        return _tensor(Weighted, weights, values, self._on(values))
 
     def balance(self, p: torch.Tensor, usage: torch.Tensor) -> torch.Tensor:
         """ARB-MOE-004."""
-        return _applied(Balance, p, usage)
+        return _tensor(Balance, p, usage)
 
     def cross_entropy(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """ARB-LOSS-001, -004."""
         rows = logits.float().reshape(-1, logits.shape[-1]).contiguous()
-        return _applied(CrossEntropy, rows, targets.reshape(-1).contiguous(), self._on(logits))
+        return _tensor(CrossEntropy, rows, targets.reshape(-1).contiguous(), self._on(logits))
 
     def squared_error(self, guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """ARB-LOSS-003, -005."""
         rows = (x.float().reshape(-1, x.shape[-1]).contiguous() for x in (guess, truth))
-        return _applied(SquaredError, *rows, self._on(guess))
+        return _tensor(SquaredError, *rows, self._on(guess))
 
 
 @uncompiled
 def _applied(function: Any, *arguments: Any) -> Any:
     return function.apply(*arguments)
+
+
+def _tensor(function: Any, *arguments: Any) -> torch.Tensor:
+    found: torch.Tensor = _applied(function, *arguments)
+    return found

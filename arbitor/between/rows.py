@@ -126,6 +126,7 @@ class Weighted(torch.autograd.Function):
 def _in_order(x: torch.Tensor) -> torch.Tensor:
     """x float32 [R, k, ...] -> [R, 1, ...]: slot after slot; torch's own sum has an order of its own."""
     first, *rest = x.split(1, dim=1)
+    total: torch.Tensor = first
     for slot in rest:
-        first = first + slot
-    return first
+        total = total + slot
+    return total

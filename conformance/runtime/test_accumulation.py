@@ -56,7 +56,8 @@ def test_a_share_has_the_gradient_of_the_whole(work: Work, rows: int) -> None:
     """Of seven microbatches, bit for bit: a sum over one count, and no mean of means."""
     whole = torch.randn(7 * rows, 9, generator=torch.Generator().manual_seed(rows)).requires_grad_()
     targets, truth = torch.arange(7 * rows) % 9, torch.zeros(7 * rows, 9)
-    for loss, other in ((task.mean_cross_entropy, targets), (task.mean_squared_error, truth)):
+    losses: tuple[Any, ...] = (task.mean_cross_entropy, task.mean_squared_error)
+    for loss, other in zip(losses, (targets, truth), strict=True):
         (expected,) = torch.autograd.grad(loss(work, whole, other, 1), whole)
         parts = zip(whole.chunk(7), other.chunk(7), strict=True)
         found = [torch.autograd.grad(loss(part, its, 7), part)[0] for part, its in parts]

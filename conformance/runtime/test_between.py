@@ -155,7 +155,7 @@ def test_attention_of_a_past(target: Target, window: int | None) -> None:
     assert dx.shape == last.shape
     cos, sin = angles_at(4, 3, 8, torch.device(target.device))
     q, _, _ = target.backend.heads(last.detach().view(2, 3, 3, 2, 2, 4), cos, sin)
-    far = {None: 2**31 - 1}.get(window, window)
+    far = 2**31 - 1 if window is None else window
     y, top, total = target.backend.attention(q.flatten(-2), k, v, far)
     dy = noise(target, 2, 3, 16, seed=1).view(y.shape)
     found = target.backend.attention_backward(dy, y, top, total, q.flatten(-2), k, v, far)

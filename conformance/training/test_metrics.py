@@ -14,6 +14,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, cast
@@ -343,3 +344,34 @@ def test_pending_of_any_form(pending: Any) -> None:
         window = metrics.Window(torch.device("cpu"))
         window.load_state(pending)
         assert window.state() == {name: pending[name] for name in ("losses", "counts")}
+
+
+class Doubled:
+    """Two ranks that have the same."""
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor * 2
+
+
+@pytest.mark.clause("ARB-TRAIN-005")
+@given(st.lists(st.floats(0, 100, width=32), min_size=1, max_size=9))
+def test_sums_of_losses_by_hand(losses: list[float]) -> None:
+    """In units of 2^-32, to nearest, and rounded once; in any order, on any ranks."""
+    scalars = [torch.tensor(loss, dtype=torch.float32) for loss in losses]
+    units = sum(round(Fraction(loss) * 2**32) for loss in losses)
+    for ranks, total in ((None, units), (Doubled(), 2 * units)):
+        expected = torch.tensor(total, dtype=torch.float64).mul(2.0**-32).float()
+        assert metrics.sum_of(scalars, cast(Any, ranks)) == expected
+        assert metrics.sum_of(scalars[::-1], cast(Any, ranks)) == expected
+
+
+@pytest.mark.clause("ARB-TRAIN-005")
+def test_losses_that_are_not_finite() -> None:
+    """Make a sum and a mean NaN; one above 2^20 counts as that."""
+    one, large = torch.tensor(1.0), torch.tensor(2.0**30)
+    for wrong in (math.nan, math.inf, -math.inf):
+        assert metrics.sum_of([one, torch.tensor(wrong)], None).isnan()
+        assert math.isnan(metrics.mean([1.0, wrong]))
+    assert metrics.sum_of([one, large], None) == 2.0**20 + 1
+    assert metrics.mean([1.0, 4.0], [2, 1]) == 2.0
+    assert metrics.mean([0.1] * 10) == 0.1  # a sum that is rounded ten times is not

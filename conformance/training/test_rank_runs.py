@@ -23,6 +23,7 @@ from arbitor.conformance.machine.ranks import on_ranks
 from arbitor.conformance.training.launch import START
 from arbitor.conformance.training.started import spy_on_steps
 from arbitor.conformance.training.trainers import CHECKPOINT, module_of, trainers
+from arbitor.kernels.writing import append_whole
 from arbitor.ranks import Ranks
 from arbitor.training import lines, loop, options
 from arbitor.training.keeping import TrainingFailed
@@ -118,7 +119,7 @@ def test_a_full_disk_of_one_rank_stops_all(tmp_path: Path, monkeypatch: pytest.M
     """After the same step; one of them says why."""
     asked = chosen(tmp_path, log_interval=2, steps=9, eval_interval=0)
 
-    honest = lines.append_whole
+    honest = append_whole
 
     def full(path: Path, data: bytes) -> None:
         if path.name == "metrics.jsonl":

@@ -98,7 +98,7 @@ class Record:
     @property
     def last(self) -> int:
         """The step at which it ends."""
-        return next(reversed(self.lines))
+        return [*self.lines][-1]
 
     @property
     def made_by(self) -> str:
@@ -113,11 +113,11 @@ def read_record(folder: Path) -> Record:
     path = folder / "digests.jsonl"
     if not path.is_file():
         raise ValueError(f"there is no {path}: a ternary run writes it, a twin does not, nor does --no-save")
-    header, *rest = read_lines(path) or [None]
+    header, *rest = read_lines(path) or [{}]
     fault = schema_fault(header, HEADER)
     if fault is not None:
         raise ValueError(f"{path}, line 1: {fault}")
-    names = tuple(header["tensors"])  # type: ignore[index]
+    names = tuple(header["tensors"])
     lines: dict[int, Line] = {}
     for number, found in enumerate(rest, start=2):
         fault = schema_fault(found, LINE) or _fault(found, len(names), max(lines, default=-1), not lines)
@@ -126,7 +126,7 @@ def read_record(folder: Path) -> Record:
         lines[found["step"]] = Line.of(found, names)
     if not lines:
         raise ValueError(f"{path} has no line of a step")
-    return Record(path, names, header["kind"], header["by"], lines)  # type: ignore[index]
+    return Record(path, names, header["kind"], header["by"], lines)
 
 
 def _fault(line: Mapping[str, Any], tensors: int, before: int, opening: bool) -> str | None:

@@ -19,6 +19,7 @@ from arbitor.training import learners, loop
 from arbitor.update import ternary_modules
 
 pytestmark = pytest.mark.usefixtures("one_lane", "no_picture")
+RECORD, CONFIG = "digests.jsonl", "config.json"
 KEPT = ("--keep-interval", "2")
 FEATURES = ("--experts", "2", "--max-moe-iters", "2", "--window", "3", "--layers", "2")
 
@@ -83,6 +84,15 @@ def test_runs_of_every_sort(
     status, said = audited(started, capsys)
     assert status == 0, said
     assert "every digest agrees" in said
+
+
+@pytest.mark.clause("ARB-TRAIN-006", "ARB-RUN-010")
+def test_a_run_whose_kv_state_goes_on(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is in no checkpoint, so an audit begins at the beginning, whatever was kept."""
+    assert started(*KEPT, "--preserve-state") == 0
+    status, said = audited(started, capsys, "--steps", "5")
+    assert status == 0, said
+    assert "steps 1 to 5: made again and the same" in said
 
 
 @pytest.mark.clause("ARB-TRAIN-006", "ARB-TRAIN-002")
@@ -239,16 +249,33 @@ def lines_changed(change: Callable[[list[dict[str, Any]]], None]) -> Callable[[P
     return apply
 
 
+CHANGED: dict[str, tuple[dict[str, str], str]] = {
+    "batch": ({"batch": "0123456789abcdef"}, "step 3: batch differs"),
+    "loss": ({"loss": "0x1.8p+1"}, "step 3: loss ("),
+    "state": ({"state": "0123456789abcdef" * 31}, "step 3: embedding.codes, the first of 31 "),
+}
+
+
+@pytest.mark.clause("ARB-TRAIN-006")
+@pytest.mark.parametrize("part", CHANGED)
+def test_a_line_that_was_changed(made: Started, capsys: pytest.CaptureFixture[str], part: str) -> None:
+    """Each part of it is compared, and named."""
+    change, sentence = CHANGED[part]
+    lines_changed(lambda found: found[4].update(change))(made.path(RECORD))
+    status, said = audited(made, capsys)
+    assert status == 1
+    assert f"\n{sentence}" in said
+
+
 def unchanged(path: Path) -> None:
     pass
 
 
-RECORD, CONFIG = "digests.jsonl", "config.json"
 FEWER = lines_changed(lambda found: found[3].update(state=found[3]["state"][16:]))
 REFUSED: dict[str, tuple[str, Callable[[Path], None], tuple[str, ...], str]] = {
     "no record": (RECORD, without, (), "there is no "),
     "no config": (CONFIG, without, (), "config.json: No such file"),
-    "no header": (RECORD, lines_changed(lambda found: found.pop(0) and None), (), "line 1: at $"),
+    "no header": (RECORD, lines_changed(lambda found: found.remove(found[0])), (), "line 1: at $"),
     "a line twice": (
         RECORD,
         lines_changed(lambda found: found.append(found[-1])),
