@@ -45,7 +45,7 @@ def _run(own: list[str], passed_on: list[str]) -> int:
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.command == "doctor":
-        from .doctor import doctor
+        from .judge.doctor import doctor
 
         return doctor(operations=options.verbose)
     if options.command == "bench":

@@ -27,7 +27,7 @@ sys.path[0] = str(ROOT)
 from arbitor.judge.provenance import machine, source  # noqa: E402
 from arbitor.judge.records import laid_out  # noqa: E402
 from arbitor.kernels.writing import write_whole  # noqa: E402  (the root must be on the path first)
-from arbitor.training.lines import read_lines  # noqa: E402
+from arbitor.training.recording.lines import read_lines  # noqa: E402
 from arbitor.training.spikes import largest_spike, thinned  # noqa: E402
 
 

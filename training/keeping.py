@@ -21,7 +21,7 @@ from arbitor.refusal import sentence_of
 from .learners import Learner
 from .metrics import Window, left_over, pending_fault
 from .options import Options
-from .run_folder import RunFolder
+from .recording.run_folder import RunFolder
 from .settings.recorded import refuse_other_settings
 from .tasks.task import Task
 

@@ -30,9 +30,9 @@ from .keeping import TROUBLE, Kept, TrainingFailed, console
 from .learners import Learner, make_learner
 from .metrics import Result, Window, due, mean, sum_of
 from .options import Options
-from .progress import Progress
-from .recorder import Recorder
-from .run_folder import FILES, RunFolder
+from .recording.progress import Progress
+from .recording.recorder import Recorder
+from .recording.run_folder import FILES, RunFolder
 from .settings.recorded import resumable
 from .tasks.task import Batch, Task
 from .ternary_runtime import reset_runtime_state

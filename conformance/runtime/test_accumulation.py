@@ -19,8 +19,8 @@ from arbitor.conformance.training.trainers import CHECKPOINT, Runs
 from arbitor.main import ARBModel
 from arbitor.training import loop
 from arbitor.training.float_work import FloatWork
-from arbitor.training.lines import read_lines
-from arbitor.training.run_folder import RunFolder
+from arbitor.training.recording.lines import read_lines
+from arbitor.training.recording.run_folder import RunFolder
 from arbitor.training.tasks import task
 from arbitor.training.tasks.corpus import draw_batch
 from arbitor.update import ternary_modules

@@ -45,24 +45,29 @@ SUITE = {
 }
 # house: its rooms, and which other rooms of the house each may import
 HOUSES: dict[str, dict[str, str]] = {
-    "arbitor": {"gradients": "", "api": "gradients", "judge": "", "inspection": "", "bench": "judge"},
+    "arbitor": dict.fromkeys(["gradients", "between", "judge", "inspection"], "")
+    | {"api": "gradients", "bench": "judge"},
     "arbitor/judge": {"report": "", "mutants": ""},
     "conformance": SUITE,
     "conformance/draw": {"recipes": ""},
     "conformance/operations": dict.fromkeys([*FAMILIES, "wide", "refused"], "")
     | dict.fromkeys(["embedding", "losses", "packing"], "refused"),
     "conformance/tools": {"fuzzing": "", "reports": "", "strangers": ""},
-    "conformance/training": {"tasks": "", "settings": "", "runs": ""},
+    "conformance/runtime": {"model": ""},
+    "conformance/training": {"tasks": "", "settings": "", "runs": "", "audit": ""},
     "kernels": {"plugins": "", "eager": "plugins", "triton": "plugins", "tilelang": "plugins"},
     "kernels/eager": FAMILY,
     "kernels/triton": FAMILY,
     "kernels/tilelang": FAMILY,
     "reference": FAMILY,
-    "training": {"tasks": "", "settings": "tasks", "finetuning": ""},
+    "training": {
+        **{"tasks": "", "recording": "tasks", "settings": "tasks recording", "finetuning": ""},
+        "audit": "recording",
+    },
 }
 # of the files beside the rooms of arbitor/ only these import them, but for the rooms beneath
-BENEATH = ("gradients",)
-FACE = ("cli", "doctor", "__main__")
+BENEATH = ("gradients", "between")
+FACE = ("cli", "__main__")
 MOST = 24  # entries of a room that one takes in at a glance
 LARGER = {"conformance/cheats"}  # a zoo: one file a cheat, listed in docs/cheats.md
 
@@ -170,7 +175,7 @@ def test_no_modules_import_each_other() -> None:
         ("conformance/judge/target.py", "def f():\n    from arbitor.conformance.draw import strategies"),
         (
             "conformance/operations/linear/test_linear_forward.py",
-            "import arbitor.conformance.runtime.test_moe",
+            "import arbitor.conformance.runtime.model.test_moe",
         ),
         ("training/tasks/corpus.py", "from arbitor.training.finetuning import text"),
     ],

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from arbitor import __version__, doctor
+from arbitor import __version__
 from arbitor.cli import main
 from arbitor.conformance.tools.commands import FEW, refused
+from arbitor.judge import doctor
 from arbitor.judge.provenance import package_version, source
 from arbitor.judge.report.check import verdict
 from arbitor.judge.suite import find_suite

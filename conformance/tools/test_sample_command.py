@@ -23,8 +23,9 @@ from arbitor.conformance.training.trainers import FOLDER, Runs
 from arbitor.judge.suite import find_suite
 from arbitor.main import ARBConfig, ARBModel
 from arbitor.sample import decoded, load_model, model_config
-from arbitor.training import learners, run_folder
+from arbitor.training import learners
 from arbitor.training.options import Options
+from arbitor.training.recording import run_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

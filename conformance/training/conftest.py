@@ -25,13 +25,13 @@ def one_lane(target: Target) -> Iterator[None]:
 def started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Started:
     """Runs in a folder of the test."""
     from arbitor.training.commands import Command
-    from arbitor.training.lines import read_lines
+    from arbitor.training.recording.lines import read_lines
 
     return Started(tmp_path, capsys, Command("a test").main, read_lines)
 
 
 @pytest.fixture
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    from arbitor.training.run_folder import RunFolder
+    from arbitor.training.recording.run_folder import RunFolder
 
     monkeypatch.setattr(RunFolder, "plot", lambda *_: None)  # takes longer than all else here

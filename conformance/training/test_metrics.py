@@ -28,10 +28,11 @@ from rich.console import Console
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.training.trainers import Runs
 from arbitor.main import ARBConfig, ARBModel
-from arbitor.training import keeping, learners, loop, metrics, progress
-from arbitor.training.lines import read_lines
+from arbitor.training import keeping, learners, loop, metrics
 from arbitor.training.options import Options as options_of
-from arbitor.training.run_folder import RunFolder
+from arbitor.training.recording import progress
+from arbitor.training.recording.lines import read_lines
+from arbitor.training.recording.run_folder import RunFolder
 from arbitor.training.tasks import task as tasks
 from arbitor.update import COUNTS
 

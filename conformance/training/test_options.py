@@ -16,7 +16,7 @@ import pytest
 from arbitor.checkpoint import load_checkpoint
 from arbitor.conformance.training.trainers import threads_kept
 from arbitor.training import loop, options
-from arbitor.training.run_folder import RunFolder
+from arbitor.training.recording.run_folder import RunFolder
 from arbitor.training.tasks import task as tasks
 
 Options = options.Options

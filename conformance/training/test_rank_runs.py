@@ -25,9 +25,10 @@ from arbitor.conformance.training.started import spy_on_steps
 from arbitor.conformance.training.trainers import CHECKPOINT, module_of, trainers
 from arbitor.kernels.writing import append_whole
 from arbitor.ranks import Ranks
-from arbitor.training import lines, loop, options
+from arbitor.training import loop, options
 from arbitor.training.keeping import TrainingFailed
 from arbitor.training.learners import make_learner
+from arbitor.training.recording import lines
 from arbitor.training.settings import flags as commandline
 from arbitor.training.tasks import task as tasks
 

@@ -27,7 +27,7 @@ from arbitor.main import ARBModel
 from arbitor.runtime import reset_runtime_state
 from arbitor.schedule import UpdateRule
 from arbitor.training import loop
-from arbitor.training.lines import read_lines
+from arbitor.training.recording.lines import read_lines
 from arbitor.update import UpdateReport, ternary_modules
 
 pytestmark = pytest.mark.usefixtures("no_picture")

@@ -1,1 +1,1 @@
-"""What a run has recorded, made again and compared: `arbitor audit` and `arbitor diff`."""
+"""Runs made again and compared, `arbitor audit` and `arbitor diff`. Imports recording."""

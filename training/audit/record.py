@@ -9,8 +9,8 @@ from typing import Any
 
 from arbitor.kernels.reading import schema_fault
 
-from ..lines import read_lines
-from ..recorder import FORMAT
+from ..recording.lines import read_lines
+from ..recording.recorder import FORMAT
 
 DIGITS = 16  # of a digest
 _TEXT = {"type": "string", "maxLength": 200}

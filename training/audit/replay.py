@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from arbitor.checkpoint import Checkpoint, load_checkpoint, ternary_options
-from arbitor.digests import Digests, as_text
 from arbitor.kernels import registry
 
 from ..entry import TASKS
 from ..loop import Trainer, prepared
 from ..options import Options, problem, recorded
-from ..run_folder import KEPT
+from ..recording.digests import Digests, as_text
+from ..recording.run_folder import KEPT
 from .record import Line, Record
 
 

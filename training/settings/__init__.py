@@ -1,1 +1,1 @@
-"""What a command line says, and what a checkpoint says where that is silent. Imports tasks, training/*.py."""
+"""What a command line says, and what a checkpoint says where that is silent. Imports tasks, recording."""

@@ -13,7 +13,7 @@ from arbitor.checkpoint import CheckpointError, read_head, ternary_options, trai
 from arbitor.kernels.reading import said
 
 from ..options import Options, flag, problem, recorded
-from ..run_folder import RunFolder, config_mismatch
+from ..recording.run_folder import RunFolder, config_mismatch
 from ..tasks.corpus import TINYSHAKESPEARE
 from .flags import BESIDE, TENSORS, Asked
 

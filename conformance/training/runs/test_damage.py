@@ -16,7 +16,8 @@ from arbitor.conformance.training.started import (
     leftovers,
     lines,
 )
-from arbitor.training import entry, loop, run_folder
+from arbitor.training import entry, loop
+from arbitor.training.recording import run_folder
 
 pytestmark = pytest.mark.usefixtures("one_lane")
 

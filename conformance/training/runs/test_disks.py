@@ -19,8 +19,8 @@ from arbitor.conformance.training.started import (
     spy_on_steps,
 )
 from arbitor.kernels.writing import append_whole
-from arbitor.training import lines as lines_module
 from arbitor.training import loop
+from arbitor.training.recording import lines as lines_module
 
 pytestmark = pytest.mark.usefixtures("one_lane")
 

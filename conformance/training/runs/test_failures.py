@@ -19,8 +19,9 @@ from arbitor.conformance.training.started import (
     lines,
     spy_on_steps,
 )
-from arbitor.training import entry, learners, loop, run_folder
+from arbitor.training import entry, learners, loop
 from arbitor.training.commands import Command
+from arbitor.training.recording import run_folder
 from arbitor.training.tasks.task import TextTask
 
 pytestmark = pytest.mark.usefixtures("one_lane")

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from arbitor.training import picture
-from arbitor.training.lines import read_lines
-from arbitor.training.run_folder import RunFolder, config_mismatch
+from arbitor.training.recording import picture
+from arbitor.training.recording.lines import read_lines
+from arbitor.training.recording.run_folder import RunFolder, config_mismatch
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from arbitor.conformance.judge.target import Target
 from arbitor.conformance.training.launch import START
 from arbitor.training import entry, loop
 from arbitor.training.commands import Command
-from arbitor.training.lines import read_lines
-from arbitor.training.run_folder import RunFolder
+from arbitor.training.recording.lines import read_lines
+from arbitor.training.recording.run_folder import RunFolder
 
 STEPS = 12
 FLAGS = (

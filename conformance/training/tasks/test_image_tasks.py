@@ -15,7 +15,7 @@ from arbitor.main import ARBConfig, ARBModel
 from arbitor.modalities import NO_LABEL, ImageShape, signal_share
 from arbitor.training import loop, options
 from arbitor.training.commands import Command
-from arbitor.training.run_folder import RunFolder
+from arbitor.training.recording.run_folder import RunFolder
 from arbitor.training.settings import flags as commandline
 from arbitor.training.tasks import denoising as noise
 from arbitor.training.tasks import images as data

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from arbitor import __version__
 from arbitor.kernels import registry
 from arbitor.kernels.miscompiles import MISCOMPILES
 from arbitor.kernels.operations import OPERATIONS
 from arbitor.kernels.plugins import keeper, sources
 
-from . import __version__
-from .judge.provenance import devices, package_version, settings, toolchain
+from .provenance import devices, package_version, settings, toolchain
 
 PACKAGES = ("numpy", "torch", "triton", "tilelang", "safetensors")
 

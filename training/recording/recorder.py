@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from arbitor import __version__
-from arbitor.digests import Digests, as_text, digest_of
 from arbitor.kernels import registry
 
-from .tasks.task import Batch
+from ..tasks.task import Batch
+from .digests import Digests, as_text, digest_of
 
 FORMAT = 1
 MOST_PENDING = 64  # updates whose digests have not been read

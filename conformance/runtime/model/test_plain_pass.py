@@ -15,7 +15,7 @@ from arbitor.conformance.machine.models import backward, hash_of
 from arbitor.conformance.training.trainers import CHECKPOINT, Runs
 from arbitor.main import ARBModel
 from arbitor.moe import MixtureOfExperts
-from arbitor.training.run_folder import RunFolder
+from arbitor.training.recording.run_folder import RunFolder
 from arbitor.update import ternary_modules
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -7,7 +7,7 @@ import torch
 
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
-from arbitor.digests import COLUMNS, Digests, as_text, digest_of
+from arbitor.training.recording.digests import COLUMNS, Digests, as_text, digest_of
 from arbitor.update import ternary_modules
 
 MASK = (1 << 64) - 1
