@@ -292,7 +292,7 @@ def _add_mutants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     mutants.add_argument(
         "--out", type=Path, default=Path("reports/mutants.json"), metavar="FILE", help="default: %(default)s"
     )
-    mutants.add_argument("--resume", action="store_true", help="keep the results that FILE has")
+    mutants.add_argument("--resume", action="store_true", help="keep the kills that FILE has")
     mutants.add_argument("--score", action="store_true", help="run nothing, show the score of --results")
     mutants.add_argument(
         "--results",

@@ -15,6 +15,8 @@ import arbitor
 from arbitor.checkpoint import state_hash
 from arbitor.conformance.api.gpt import CONTEXT, VOCABULARY, WIDTH, batches, loss_of, made, train
 from arbitor.conformance.judge.target import Target
+from arbitor.conformance.machine.models import backward, bytes_of, hash_of, model_of
+from arbitor.conformance.machine.models import loss_of as loss_of_bytes
 
 # torch 2.11 hides a warning of its own as it prints it
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
@@ -54,6 +56,24 @@ def test_a_compiled_model_learns_the_same(target: Target, how: str) -> None:
     assert before not in (plain, compiled)
     if how.startswith("aot"):  # the same float work; inductor has sums of its own
         assert compiled == plain
+
+
+@pytest.mark.clause("ARB-RUN-015", "ARB-FLOAT-001")
+@pytest.mark.parametrize("how", ["aot", "inductor"])
+def test_arbmodel_is_left_as_it_is(target: Target, how: str) -> None:
+    """Experts, a residual stream, the loss: nothing is fused, and the state has the bits of a plain run."""
+    need_compiler(target, how)
+    ends = []
+    for compiled in (False, True):
+        model = model_of(target, experts=2, max_moe_iters=2)
+        net: Any = (
+            torch.compile(model, backend="aot_eager" if how == "aot" else "inductor") if compiled else model
+        )
+        for step in range(2):
+            backward(loss_of_bytes(net, bytes_of(target, 2, 9, seed=step, high=4)))
+            assert model._ternary_update_memory().totals()["flips"] > 0
+        ends.append(hash_of(model))
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.clause("ARB-RUN-015", "ARB-RUN-003", "ARB-RNG-006")

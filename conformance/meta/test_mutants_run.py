@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from arbitor.judge.mutants.catalogue import Mutant
+from arbitor.judge.mutants.command import Log
 from arbitor.judge.mutants.run import BROKEN, KILLED, NOT_RUN, SURVIVED, TIMED_OUT, Lane, LaneRun, Result
 from arbitor.judge.mutants.tree import Worker
 
@@ -109,3 +110,15 @@ def test_a_file_is_as_it_was_after_an_edit(lane: LaneRun, tmp_path: Path) -> Non
     with worker.edited("wrong.py", "other"):
         assert (worker.tree / "wrong.py").read_text() == "other"
     assert (worker.tree / "wrong.py").read_text() == SOURCE
+
+
+@pytest.mark.parametrize("outcome", [KILLED, TIMED_OUT, SURVIVED, NOT_RUN, BROKEN])
+def test_what_a_run_goes_on_with(tmp_path: Path, outcome: str) -> None:
+    """Kills of the same edit: another outcome may be another one by now; another edit is another mutant."""
+    one, other = mutant("one", "return 42", "return 41"), mutant("one", "return 42", "return 40")
+    log = Log(tmp_path / "results.json", {"lanes": {}, "mutants": {}})
+    assert not log.has(one, "torch on cpu")
+    log.add(one, "torch on cpu", Result(outcome))
+    assert log.has(one, "torch on cpu") == (outcome in (KILLED, TIMED_OUT))
+    assert not log.has(one, "torch on cuda")
+    assert not log.has(other, "torch on cpu")

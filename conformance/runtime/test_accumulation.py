@@ -60,7 +60,7 @@ def test_a_share_has_the_gradient_of_the_whole(work: Work, rows: int) -> None:
     for loss, other in zip(losses, (targets, truth), strict=True):
         (expected,) = torch.autograd.grad(loss(work, whole, other, 1), whole)
         parts = zip(whole.chunk(7), other.chunk(7), strict=True)
-        found = [torch.autograd.grad(loss(part, its, 7), part)[0] for part, its in parts]
+        found = [torch.autograd.grad(loss(work, part, its, 7), part)[0] for part, its in parts]
         assert torch.equal(torch.cat(found), expected)
 
 

@@ -23,7 +23,7 @@ from arbitor.refusal import refuse
 
 from . import general, score
 from .catalogue import GENERAL, SETS, CatalogueRefused, Mutant, load
-from .run import BROKEN, KILLED, LaneRun, Result, default_workers, lane_of
+from .run import BROKEN, KILLED, TIMED_OUT, LaneRun, Result, default_workers, lane_of
 
 console = Console()
 
@@ -127,9 +127,11 @@ class Log:
         }
 
     def has(self, mutant: Mutant, lane: str) -> bool:
-        """Whether there is a result of this edit."""
+        """Whether this edit is known to be killed; what has survived may not survive the tests of today."""
         entry = self.record["mutants"].get(mutant.id, {})
-        return entry.get("digest") == mutant.digest and lane in entry["results"]
+        if entry.get("digest") != mutant.digest:
+            return False
+        return entry["results"].get(lane, {}).get("outcome") in (KILLED, TIMED_OUT)
 
     def add(self, mutant: Mutant, lane: str, result: Result) -> None:
         """Keep a result."""

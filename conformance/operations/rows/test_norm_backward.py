@@ -95,3 +95,16 @@ def test_poison_takes_its_own_row_only(target: Target, pattern: int, poisoned: s
         found = gradient(target, **both)
         assert to_bits(found[1]) == [0x7FC00000] * columns
         assert found[::2].tolist() == [[1024.0] * columns] * 2
+
+
+@pytest.mark.clause("ARB-FLOAT-002", "ARB-NORM-002")
+def test_what_is_below_the_smallest_is_zero(target: Target) -> None:
+    """Results from 2^-119 down to 2^-131, also those that a subnormal could hold, or round to 2^-126."""
+    signs = float32([[1, -1, 1, 1]])
+    x = torch.cat([signs * 2.0**26] * 36)
+    dy = torch.zeros(36, 4)
+    dy[:, 0] = float32([2.0 ** (-93 - place // 3) * (1 + place % 3 / 4) for place in range(36)])
+    dx = target.check("norm_backward", {"dy": dy, "x": x})["dx"]
+    least = dx.abs()[dx != 0].min().item()
+    assert least >= 2.0**-126
+    assert (dx[-1] == 0).all()

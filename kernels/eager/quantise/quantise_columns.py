@@ -20,6 +20,9 @@ def _times_power(x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
     if x.is_cuda:
         return product
     bits = x.view(torch.int32)
+    magnitude = bits & 0x7FFFFFFF
+    if not bool(((magnitude > 0) & (magnitude < 0x800000)).any()):
+        return product
     signed = (bits & 0x7FFFFF) * (bits >> 31 | 1)
     small = signed.float() * 2.0**-23 * power_of_two((e - 126).clamp(min=-126))
     return torch.where((bits & 0x7F800000) == 0, small, product)

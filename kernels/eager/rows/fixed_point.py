@@ -27,8 +27,8 @@ def coarse(f: torch.Tensor) -> torch.Tensor:
 
 
 def sum_of_products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """int64 [R, 1] of int32 [R, C] each, |a| and |b| at most 2^16."""
-    return (a.long() * b).sum(1, keepdim=True)
+    """int64 [R, 1] of int32 [R, C] each, whose products are below 2^31: those of two c are."""
+    return (a * b).sum(1, keepdim=True, dtype=torch.int64)
 
 
 def norm_factor(total: torch.Tensor, e: torch.Tensor, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,7 +45,11 @@ def root(x: torch.Tensor) -> torch.Tensor:
 
 
 def shifted(v: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """v * 2^k of v float32, 0 or normal, and k int32 (ARB-FLOAT-002): no product, so nothing can flush it."""
+    """v * 2^k of v float32, 0 or normal, and k int32 (ARB-FLOAT-002). What a product could flush is 0 before
+    it, and on a GPU there is none."""
+    if v.device.type == "cpu" and bool(((k > -127) & (k < 128)).all()):
+        smallest = power_of_two((-126 - k).clamp(min=-126))
+        return torch.where(v.abs() < smallest, 0.0, v * power_of_two(k))
     bits = v.view(torch.int32)
     field = (bits >> 23 & 0xFF) + k
     moved = torch.where(field >= 255, _INFINITY, field << 23 | bits & 0x7FFFFF)

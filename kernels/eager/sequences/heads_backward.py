@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..rows.fixed_point import is_poisoned, nan_where, rows_of, shifted, sum_of_products
+from ..rows.fixed_point import is_poisoned, nan_where, rows_of, shifted
 from .heads import normed, turned
 
 
@@ -20,7 +20,7 @@ def heads_backward(
     found = normed(x)
     f_d, e_d = rows_of(torch.stack((dq, dk, dv), dim=2).view(found.f.shape))
     g = torch.stack(turned(f_d.float().view(x.shape), cos, sin, back=True), dim=2).view(found.f.shape)
-    along = sum_of_products(found.c, g.int() + 128 >> 8)
+    along = (found.c.long() * (g.int() + 128 >> 8)).sum(1, keepdim=True)
     share = torch.where(found.factor == found.bound, 0.0, along.float() / found.total.float())
     v = (g - found.f.float() * share) * found.factor
     lost = is_poisoned(found.e) | is_poisoned(e_d)
