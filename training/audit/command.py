@@ -6,12 +6,14 @@ Exit status: 0 where everything agrees, 1 where something does not, 2 for what c
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from rich.progress import Progress
 
 from arbitor.refusal import refuse, sentence_of
 
-from ..keeping import TROUBLE
+from ..keeping import TROUBLE, console
 from .elements import differences
 from .record import Record, first_difference, read_record
 from .replay import Replay, Where, replaying
@@ -79,22 +81,35 @@ def _checkpoints(record: Record, replay: Replay) -> list[str]:
 def _updates(record: Record, replay: Replay, wanted: Sequence[int]) -> list[str]:
     """The first update that does not come out as it was recorded, and elements around it."""
     losses = record.by["ranks"] == 1  # of several the loss is summed from theirs, and rounded in between
-    made = 0
-    for start, steps in _stretches(replay, wanted):
-        line = replay.begin(start)
-        if start in record.lines:
-            wrong = first_difference(line, record.lines[start].state_alone)
-            if wrong is not None:
-                return [f"step {start}, where it begins: {wrong} differs"]
-        while replay.step < steps[-1]:
-            line = replay.update()
-            made += 1
-            if line.step not in record.lines:
-                return [f"step {line.step}: the record has no such line"]
-            wrong = first_difference(line, record.lines[line.step], losses)
-            if wrong is not None:
-                return [f"step {line.step}: {wrong} differs", *_elements(replay)]
-        print(f"steps {start + 1} to {steps[-1]}: made again and the same")
+    stretches = _stretches(replay, wanted)
+    total = sum(start < step <= steps[-1] for start, steps in stretches for step in record.lines)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("updates", total=total)
+        for start, steps in stretches:
+            found = _stretch(record, replay, start, steps[-1], losses, lambda: bar.advance(task))
+            if found:
+                return found
+            print(f"steps {start + 1} to {steps[-1]}: made again and the same")
+    return []
+
+
+def _stretch(
+    record: Record, replay: Replay, start: int, end: int, losses: bool, made: Callable[[], None]
+) -> list[str]:
+    """The first update between two steps that does not come out as recorded; `made` is told of each."""
+    line = replay.begin(start)
+    if start in record.lines:
+        wrong = first_difference(line, record.lines[start].state_alone)
+        if wrong is not None:
+            return [f"step {start}, where it begins: {wrong} differs"]
+    while replay.step < end:
+        line = replay.update()
+        made()
+        if line.step not in record.lines:
+            return [f"step {line.step}: the record has no such line"]
+        wrong = first_difference(line, record.lines[line.step], losses)
+        if wrong is not None:
+            return [f"step {line.step}: {wrong} differs", *_elements(replay)]
     return []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,11 @@ from ..entry import TASKS
 from ..loop import Trainer, prepared
 from ..options import Options, problem, recorded
 from ..recording.digests import Digests, as_text
+from ..recording.recorder import digests_of_batches
 from ..recording.run_folder import KEPT
 from .record import Line, Record
+
+NAME = re.compile(r"step-([0-9]{8,})\.safetensors")  # of a checkpoint that was kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +52,8 @@ def config_of(folder: Path) -> Mapping[str, Any]:
 
 def checkpoints_of(folder: Path) -> dict[int, Path]:
     """Files of state by step, in order: those that were kept, and the last one."""
-    found = {int(path.stem.removeprefix("step-")): path for path in sorted((folder / KEPT).glob("step-*"))}
+    names = ((path, NAME.fullmatch(path.name)) for path in sorted((folder / KEPT).glob("step-*")))
+    found = {int(name[1]): path for path, name in names if name}
     last = folder / "checkpoint.safetensors"
     if last.is_file():
         found.setdefault(load_checkpoint(last).step, last)
@@ -125,9 +130,9 @@ class Replay:
 
     def batch(self, step: int) -> str:
         """The digest of the batches of the update that ends at `step`, drawn and not trained on."""
-        for at in range(step - self._trainer.parts, step):
-            self.recorder.batch(self._trainer.task.batch(at))
-        return self.recorder.batches()
+        task, steps = self._trainer.task, range(step - self._trainer.parts, step)
+        (found,) = digests_of_batches([[task.batch(at) for at in steps]])
+        return found
 
     def kept(self, step: int) -> Checkpoint:
         """The checkpoint of a step."""

@@ -9,6 +9,7 @@ import torch
 from arbitor.kernels.registry import Backend
 
 COLUMNS = 1024  # words of a row
+MASK = (1 << 64) - 1
 _ROW = 8 * COLUMNS  # bytes
 
 
@@ -39,13 +40,18 @@ class Digests:
         return found
 
 
-def digest_of(tensors: Sequence[torch.Tensor], backend: Backend) -> int:
-    """The digest of the digests of several tensors, without sign."""
-    named = {str(place): tensor for place, tensor in enumerate(tensors)}
-    each = Digests(named, backend).of(named)
-    return int(Digests({"": each}, backend).of({"": each})) & (1 << 64) - 1
+def digests_of(groups: Sequence[Sequence[torch.Tensor]], backend: Backend) -> list[int]:
+    """Of each group of tensors the digest of their digests, without sign; many groups in two calls."""
+    named = {str(place): tensor for place, tensor in enumerate(t for group in groups for t in group)}
+    each = Digests(named, backend).of(named).tolist()
+    words = torch.zeros(len(groups), max(map(len, groups)), dtype=torch.int64)
+    for row, group in enumerate(groups):  # zeros behind them add nothing
+        words[row, : len(group)] = torch.tensor(each[: len(group)], dtype=torch.int64)
+        del each[: len(group)]
+    words = words.to(groups[0][0].device)
+    return [digest & MASK for digest in backend.digest(words, torch.zeros_like(words[:, 0])).tolist()]
 
 
 def as_text(digests: torch.Tensor) -> str:
     """16 hexadecimal digits for each of int64 [N]."""
-    return "".join(f"{digest & (1 << 64) - 1:016x}" for digest in digests.tolist())
+    return "".join(f"{digest & MASK:016x}" for digest in digests.tolist())

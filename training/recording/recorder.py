@@ -8,7 +8,7 @@ computed where the state lies, and read when lines are written.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from arbitor import __version__
 from arbitor.kernels import registry
 
 from ..tasks.task import Batch
-from .digests import Digests, as_text, digest_of
+from .digests import Digests, as_text, digests_of
 
 FORMAT = 1
 MOST_PENDING = 64  # updates whose digests have not been read
@@ -29,7 +29,7 @@ class Recorder:
     def __init__(
         self, kind: str, tensors: Mapping[str, torch.Tensor], backend: registry.Backend, ranks: int
     ) -> None:
-        self._digests, self._host = Digests(tensors, backend), registry.select("torch")
+        self._digests = Digests(tensors, backend)
         device = next(iter(tensors.values())).device
         self._header = {
             "format": FORMAT,
@@ -44,8 +44,8 @@ class Recorder:
                 "ranks": ranks,
             },
         }
-        self._batches: list[int] = []
-        self._pending: list[tuple[int, str, torch.Tensor, torch.Tensor]] = []
+        self._batches: list[Batch] = []
+        self._pending: list[tuple[int, list[Batch], torch.Tensor, torch.Tensor]] = []
 
     def opening(self, step: int, tensors: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
         """The lines that a file begins with, at `step`."""
@@ -53,17 +53,12 @@ class Recorder:
 
     def batch(self, batch: Batch) -> None:
         """A batch of the update to come, on the CPU."""
-        self._batches.append(digest_of(batch, self._host))
+        self._batches.append(batch)
 
     def updated(self, step: int, loss: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> None:
         """The update that ends at `step` is done."""
-        self._pending.append((step, self.batches(), loss, self._digests.of(tensors)))
-
-    def batches(self) -> str:
-        """The digest of the batches since the last call."""
-        words = torch.tensor([number - (number >> 63 << 64) for number in self._batches], dtype=torch.int64)
+        self._pending.append((step, self._batches, loss, self._digests.of(tensors)))
         self._batches = []
-        return f"{digest_of([words], self._host):016x}"
 
     @property
     def full(self) -> bool:
@@ -73,7 +68,23 @@ class Recorder:
     def lines(self) -> list[dict[str, Any]]:
         """Those of the updates since the last call."""
         taken, self._pending = self._pending, []
+        batches = digests_of_batches([batches for _, batches, _, _ in taken])
         return [
             {"step": step, "batch": batch, "loss": float(loss).hex(), "state": as_text(state)}
-            for step, batch, loss, state in taken
+            for (step, _, loss, state), batch in zip(taken, batches, strict=True)
         ]
+
+
+def digests_of_batches(updates: Sequence[Sequence[Batch]]) -> list[str]:
+    """Of each update the digest of those of its batches; of many at once, since a batch is small."""
+    if not updates:
+        return []
+    host = registry.select("torch")
+    each = iter(digests_of([batch for batches in updates for batch in batches], host))
+    signed = [[_signed(next(each)) for _ in batches] for batches in updates]
+    words = [[torch.tensor(numbers, dtype=torch.int64, device="cpu")] for numbers in signed]
+    return [f"{digest:016x}" for digest in digests_of(words, host)]
+
+
+def _signed(digest: int) -> int:
+    return digest - (digest >> 63 << 64)

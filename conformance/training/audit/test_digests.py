@@ -7,7 +7,7 @@ import torch
 
 from arbitor.conformance.judge.target import Target
 from arbitor.conformance.machine import models
-from arbitor.training.recording.digests import COLUMNS, Digests, as_text, digest_of
+from arbitor.training.recording.digests import COLUMNS, Digests, as_text, digests_of
 from arbitor.update import ternary_modules
 
 MASK = (1 << 64) - 1
@@ -65,8 +65,11 @@ def test_of_several_it_is_of_theirs(target: Target) -> None:
     """In their order."""
     several = [TENSORS["int32"].to(target.device), TENSORS["a word and a byte"].to(target.device)]
     digests = [by_hand(tensor) for tensor in several]
-    assert digest_of(several, target.backend) == sum(map(mixed, digests, (0, 1))) & MASK
-    assert digest_of(several[::-1], target.backend) != digest_of(several, target.backend)
+    groups = [several, several[:1], several[::-1]]
+    right = [(digests[0], digests[1]), (digests[0],), (digests[1], digests[0])]
+    expected = [sum(map(mixed, group, range(len(group)))) & MASK for group in right]
+    assert digests_of(groups, target.backend) == expected
+    assert [digests_of([group], target.backend) for group in groups] == [[each] for each in expected]
 
 
 @pytest.mark.clause("ARB-DIG-002", "ARB-TRAIN-006")
