@@ -141,6 +141,8 @@ class Trainer:
             progress = Progress(self.options.steps, self.done, self.task.item, console)
             with _interruptible() as interrupted, progress:
                 self.kept.start(self._opening())
+                if self._taken is not None and self.options.keep_interval and not self.done:
+                    self.kept.keep(self.learner, 0)  # what --init gave is nowhere else
                 while self._goes_on(interrupted) and self.done < self.options.steps:
                     self._step()
                     self._after_step(progress)

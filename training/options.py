@@ -113,11 +113,13 @@ class Options:
         *("gain", "cooldown", "vote_max", "vote_rule", "scale_gain", "accum_threshold", "e_accum_threshold"),
         *("control", "baseline", "dtype", "lr", "weight_decay"),
     )
+    # A run keeps these beside, and goes on with them where nothing else is given.
+    CARRIED: ClassVar[tuple[str, ...]] = (*SOURCES, "keep_interval")
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint keeps of them, as JSON: what decides the numbers of a run, in which a resumed run
         must agree, and where the data were."""
-        kept = (*self.MUST_AGREE, *self.SOURCES)
+        kept = (*self.MUST_AGREE, *self.CARRIED)
         return {name: value for name, value in dataclasses.asdict(self).items() if name in kept}
 
     def outputs(self) -> dict[str, Path]:
@@ -185,6 +187,8 @@ def value_problem(options: Options) -> str | None:
         return f"--balance must be 0 or more, got {options.balance}"
     if options.new_metrics and not options.resume:
         return "--new-metrics goes with --resume: a run that starts anew has new metrics"
+    if options.keep_interval and options.no_save:
+        return "--keep-interval keeps checkpoints, --no-save excludes it"
     if options.resume and options.preserve_state:
         return "--resume cannot go on from --preserve-state: KV state is in no checkpoint"
     return None

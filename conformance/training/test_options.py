@@ -118,7 +118,7 @@ def test_every_option_is_on_one_list() -> None:
     assert sorted(Options.MUST_AGREE) == sorted(MUST)
     used = {name: (SMALL | {"runs": None}).get(name, field.default) for name, field in FIELDS.items()}
     assert [name for name, value in used.items() if OTHER[name] == value] == []
-    assert Options().identity().keys() == {*Options.MUST_AGREE, *Options.SOURCES}
+    assert Options().identity().keys() == {*Options.MUST_AGREE, *Options.CARRIED}
 
 
 @pytest.mark.clause("ARB-TRAIN-002")

@@ -36,15 +36,16 @@ def _settings(first: Path, second: Path) -> Iterator[str]:
     for name in sorted({*mine["options"], *theirs["options"]}):
         values = [repr(config["options"].get(name)) for config in (mine, theirs)]
         if values[0] != values[1]:
-            yield f"{name} is {values[0]} and {values[1]}"
+            yield f"{name} is {values[0]} in {first} and {values[1]} in {second}"
     if mine.get("corpus") != theirs.get("corpus"):
         yield "they have other data"
 
 
 def _parting(first: Path, second: Path, mine: Record, theirs: Record) -> list[str]:
     if mine.names != theirs.names:
-        other = sorted({*mine.names} ^ {*theirs.names})
-        return [f"they have other tensors: {', '.join(other[:3]) or 'the same in another order'}"]
+        more = (({*mine.names} - {*theirs.names}, first), ({*theirs.names} - {*mine.names}, second))
+        alone = [f"{folder} alone has {', '.join(sorted(names)[:3])}" for names, folder in more if names]
+        return ["they have other tensors", *(alone or ["the same in another order"])]
     common = [step for step in mine.lines if step in theirs.lines]
     if not common:
         return ["they have no step in common"]

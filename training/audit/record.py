@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ class Record:
     kind: str
     by: Mapping[str, Any]
     lines: Mapping[int, Line]
+    torn: bool  # whether the file ends in half a line, which is left out
 
     @property
     def first(self) -> int:
@@ -111,30 +112,39 @@ class Record:
 def read_record(folder: Path) -> Record:
     """The record of the run in a folder. Raises ValueError for one that is not there or not whole."""
     path = folder / "digests.jsonl"
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is {'no folder' if folder.exists() else 'not there'}, expected a run's")
     if not path.is_file():
-        raise ValueError(f"there is no {path}: a ternary run writes it, a twin does not, nor does --no-save")
+        raise ValueError(
+            f"there is no {path}: a ternary run writes it since there is arbitor audit, a twin does not"
+        )
     header, *rest = read_lines(path) or [{}]
     fault = schema_fault(header, HEADER)
     if fault is not None:
-        raise ValueError(f"{path}, line 1: {fault}")
-    names = tuple(header["tensors"])
+        raise ValueError(f"{path} is no record of a run; line 1, {fault}")
+    names, steps = tuple(header["tensors"]), [found.get("step") for found in rest]
     lines: dict[int, Line] = {}
     for number, found in enumerate(rest, start=2):
-        fault = schema_fault(found, LINE) or _fault(found, len(names), max(lines, default=-1), not lines)
+        fault = schema_fault(found, LINE) or _fault(found, len(names), steps[: number - 2])
         if fault is not None:
             raise ValueError(f"{path}, line {number}: {fault}")
         lines[found["step"]] = Line.of(found, names)
     if not lines:
         raise ValueError(f"{path} has no line of a step")
-    return Record(path, names, header["kind"], header["by"], lines)
+    with path.open("rb") as file:
+        torn = not file.read().endswith(b"\n")
+    return Record(path, names, header["kind"], header["by"], lines, torn)
 
 
-def _fault(line: Mapping[str, Any], tensors: int, before: int, opening: bool) -> str | None:
-    if line["step"] <= before:
-        return f"step {line['step']} behind step {before}"
+def _fault(line: Mapping[str, Any], tensors: int, before: Sequence[Any]) -> str | None:
+    """What is wrong with a line of a legal form, behind lines of these steps; updates have equal lengths."""
+    if before and line["step"] <= before[-1]:
+        return f"step {line['step']} behind step {before[-1]}"
+    if len(before) > 1 and line["step"] != 2 * before[-1] - before[-2]:
+        return f"step {line['step']} behind step {before[-1]}, expected {2 * before[-1] - before[-2]}"
     if len(line["state"]) != DIGITS * tensors:
         return f"{len(line['state']) / DIGITS:g} digests, expected those of {tensors} tensors"
-    if not opening and not {"batch", "loss"} <= set(line):
+    if before and not {"batch", "loss"} <= set(line):
         return "an update without its batch and its loss"
     return None
 
@@ -151,7 +161,7 @@ def first_difference(mine: Line, theirs: Line, losses: bool = True) -> str | Non
     )
     wrong = [name for name, digest in mine.state.items() if theirs.state.get(name) != digest]
     if wrong:
-        more = f", the first of {len(wrong)} tensors of {len(mine.state)}," if len(wrong) > 1 else ""
+        more = f" (the first of {len(wrong)} tensors of {len(mine.state)})" if len(wrong) > 1 else ""
         found.append(f"{wrong[0]}{more}")
     return " and ".join(found) or None
 

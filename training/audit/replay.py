@@ -20,7 +20,8 @@ from ..loop import Trainer, prepared
 from ..options import Options, problem, recorded
 from ..recording.digests import Digests, as_text
 from ..recording.recorder import digests_of_batches
-from ..recording.run_folder import KEPT
+from ..recording.run_folder import CHECKPOINT, KEPT
+from ..settings.recorded import differences_of
 from .record import Line, Record
 
 NAME = re.compile(r"step-([0-9]{8,})\.safetensors")  # of a checkpoint that was kept
@@ -38,11 +39,17 @@ class Where:
 
 
 def config_of(folder: Path) -> Mapping[str, Any]:
-    """config.json of a run. Raises ValueError for one that is not there or not a ternary run's."""
+    """config.json of a run. Raises ValueError for one that is not there, or not whole, or a twin's."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())
-        ternary_options(config)
+        options = ternary_options(config)
+        expected = {*Options.MUST_AGREE, *Options.CARRIED}
+        other = sorted(expected - set(options)) or sorted(set(options) - expected)
+        if other:
+            raise ValueError(f"its options {'have' if other[0] in options else 'lack'} {other[0]!r}")
+        if not isinstance(config.get("corpus"), dict) or "sha256" not in config["corpus"]:
+            raise ValueError("it does not say what the data were")
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from error
     except (ValueError, AttributeError) as error:
@@ -51,21 +58,27 @@ def config_of(folder: Path) -> Mapping[str, Any]:
 
 
 def checkpoints_of(folder: Path) -> dict[int, Path]:
-    """Files of state by step, in order: those that were kept, and the last one."""
+    """Files of state by step, in order: those that were kept, and the last one at its own step."""
     names = ((path, NAME.fullmatch(path.name)) for path in sorted((folder / KEPT).glob("step-*")))
-    found = {int(name[1]): path for path, name in names if name}
-    last = folder / "checkpoint.safetensors"
+    found = {int(name[1]): path for path, name in names if name and path.is_file()}
+    last = folder / CHECKPOINT
     if last.is_file():
-        found.setdefault(load_checkpoint(last).step, last)
+        found.setdefault(_loaded(last).step, last)
     return dict(sorted(found.items()))
+
+
+def _loaded(path: Path) -> Checkpoint:
+    try:
+        return load_checkpoint(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; without it, moved away, an audit goes on from an earlier one") from error
 
 
 def options_of(folder: Path, kind: str, where: Where) -> Options:
     """The options of the run, on another backend and device, saving nothing. Raises ValueError for ones that
     this version does not know."""
-    found = ternary_options(config_of(folder))
     try:
-        values = recorded(found, (*Options.MUST_AGREE, *Options.SOURCES))
+        values = recorded(ternary_options(config_of(folder)), (*Options.MUST_AGREE, *Options.SOURCES))
         if where.data is not None:
             source = {"text": "text_data", "audio": "audio_data"}.get(kind, "image_data")
             values[source] = where.data
@@ -73,7 +86,8 @@ def options_of(folder: Path, kind: str, where: Where) -> Options:
         options = Options(**values, backend=where.backend, device=where.device)
         wrong = problem(options)
     except ValueError as error:
-        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+        where_said = "" if str(error).startswith(str(folder)) else f"{folder / 'config.json'}: "
+        raise ValueError(f"{where_said}{error}") from error
     if wrong is not None:
         raise ValueError(f"{folder / 'config.json'}: {wrong}")
     return options
@@ -83,7 +97,7 @@ class Replay:
     """The run on its data, at a step; `begin` puts it at one, `update` makes the next update."""
 
     def __init__(self, folder: Path, record: Record, trainer: Trainer) -> None:
-        self._config, self._record, self._trainer = config_of(folder), record, trainer
+        self.folder, self._config, self._record, self._trainer = folder, config_of(folder), record, trainer
         self.checkpoints = checkpoints_of(folder)
         self.recorder = trainer.record()
         self._start = {name: tensor.clone() for name, tensor in trainer.learner.state().items()}
@@ -94,9 +108,22 @@ class Replay:
         return self._trainer.done
 
     @property
-    def same_data(self) -> bool:
-        """Whether the data have the hash of those of the run."""
-        return bool(self._config["corpus"]["sha256"] == self._trainer.task.sha256)
+    def other_data(self) -> str | None:
+        """In words, that the data do not have the hash of those of the run, or None."""
+        task, own = self._trainer.task, self._config["corpus"]["sha256"]
+        if own == task.sha256:
+            return None
+        return f"the data, {task.name}, have the sha256 {task.sha256[:16]}, those of the run {str(own)[:16]}"
+
+    @property
+    def keeps_kv_state(self) -> bool:
+        """Whether the run can be made again from its beginning alone."""
+        return self._trainer.options.preserve_state
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run, made or not."""
+        return self._trainer.options.steps
 
     @property
     def made_by(self) -> str:
@@ -109,7 +136,7 @@ class Replay:
     def sources(self, step: int) -> list[int]:
         """Steps at or before `step` from which the run can be made again, the nearest last."""
         own = [0] if "init" not in self._config else []  # the model of --init is not here
-        kept = [] if self._trainer.options.preserve_state else [*self.checkpoints]  # KV state is in none
+        kept = [] if self.keeps_kv_state else [*self.checkpoints]  # KV state is in none
         return sorted({at for at in (*own, *kept) if at <= step})
 
     def begin(self, step: int) -> Line:
@@ -136,7 +163,18 @@ class Replay:
 
     def kept(self, step: int) -> Checkpoint:
         """The checkpoint of a step."""
-        return load_checkpoint(self.checkpoints[step])
+        return _loaded(self.checkpoints[step])
+
+    def files(self) -> Iterator[tuple[Path, Checkpoint]]:
+        """Every checkpoint of the run. Raises ValueError for one that was made with other options."""
+        last = self.folder / CHECKPOINT
+        for path in dict.fromkeys([*self.checkpoints.values(), *([last] if last.is_file() else [])]):
+            checkpoint = _loaded(path)
+            theirs = {name: value for name, value in checkpoint.config.items() if name != "pending"}
+            other = differences_of(theirs, self._config)
+            if other:
+                raise ValueError(f"{path} was made with other settings than config.json says: {other[0]}")
+            yield path, checkpoint
 
     def state(self) -> dict[str, torch.Tensor]:
         """What is recorded of the state, at this step."""

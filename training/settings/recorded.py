@@ -46,7 +46,7 @@ def resumable(options: Options) -> RunFolder:
 
 def refuse_other_settings(place: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raise ValueError if the config `new` of a run in `place` is not its checkpoint's, which is `old`."""
-    different = _differences(old, new)
+    different = differences_of(old, new)
     if different:
         text = f"{place} was started with other settings: {'; '.join(different)}"
         if any(line.startswith("options.steps ") for line in different):
@@ -54,16 +54,18 @@ def refuse_other_settings(place: Path, old: Mapping[str, Any], new: Mapping[str,
         raise ValueError(text)
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences_of(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs of two configs of runs, in words; not where the data were."""
     return config_mismatch(_compared(old), _compared(new))
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the places of the data: what was found there is in the config too."""
+    """Without the places of the data, since what was found there is in the config too, and without what is
+    kept beside the run."""
     found = dict(config)
     if isinstance(config.get("options"), Mapping):
         options = config["options"].items()
-        found["options"] = {name: value for name, value in options if name not in Options.SOURCES}
+        found["options"] = {name: value for name, value in options if name not in Options.CARRIED}
     return found
 
 
@@ -73,11 +75,11 @@ def _of_the_run(asked: Asked) -> Options:
     config, _ = read_head(path)
     try:
         found = trainer_options(config)
-        values = recorded(found, (*Options.MUST_AGREE, *Options.SOURCES))
+        values = recorded(found, (*Options.MUST_AGREE, *Options.CARRIED))
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     options = dataclasses.replace(asked.options, **{**values, **asked.given})
-    if not _differences({"options": found}, {"options": options.identity()}):
+    if not differences_of({"options": found}, {"options": options.identity()}):
         _refuse_problem(options)
     _refuse_data_that_are_gone(asked, options, folder.path)
     return options
