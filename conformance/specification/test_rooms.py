@@ -62,7 +62,7 @@ HOUSES: dict[str, dict[str, str]] = {
     "reference": FAMILY,
     "training": {
         **{"tasks": "", "recording": "tasks", "settings": "tasks recording", "finetuning": ""},
-        "audit": "recording",
+        "audit": "recording settings",
     },
 }
 # of the files beside the rooms of arbitor/ only these import them, but for the rooms beneath

@@ -1,1 +1,1 @@
-"""Runs made again and compared, `arbitor audit` and `arbitor diff`. Imports recording."""
+"""Runs made again and compared, `arbitor audit` and `arbitor diff`. Imports recording, settings."""
